@@ -1,0 +1,1 @@
+//! `libmemcache.so`: exports the plugin of `crucible-memcache`; holds nothing else.

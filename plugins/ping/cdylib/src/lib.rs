@@ -1,0 +1,1 @@
+//! `libping.so`: exports the plugin of `crucible-ping`; holds nothing else.

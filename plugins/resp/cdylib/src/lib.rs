@@ -1,0 +1,1 @@
+//! `libresp.so`: exports the plugin of `crucible-resp`; holds nothing else.

@@ -1,0 +1,1 @@
+//! `libsegcache.so`: exports the plugin of `crucible-segcache`; holds nothing else.

@@ -1,0 +1,1 @@
+//! Segment-structured storage backend.
