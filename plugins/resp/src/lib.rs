@@ -7,4 +7,5 @@
 pub mod frame;
 pub mod glob;
 pub mod number;
+pub mod table;
 pub mod write;
