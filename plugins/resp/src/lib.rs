@@ -4,8 +4,11 @@
 //! replies; the rest decides what a command does.
 #![deny(unsafe_code)]
 
+pub mod error;
 pub mod frame;
 pub mod glob;
 pub mod number;
+pub mod options;
 pub mod table;
+pub mod value;
 pub mod write;

@@ -1,0 +1,6 @@
+//! What commands compute on values: pure functions of bytes. They know neither store nor wire.
+
+pub mod bitfield;
+pub mod bits;
+pub mod lcs;
+pub mod range;
