@@ -1,3 +1,59 @@
-//! xtask
+//! `cargo xtask`: build and serve, test everything, check the house rules, measure against others.
+//! Nothing here is needed to use Crucible; everything here runs from a fresh clone.
+//! Called by people, by `.ci/run` and by the workflow files.
+#![deny(unsafe_code)]
 
-fn main() {}
+mod compare;
+mod flamegraph;
+mod install;
+mod paths;
+mod process;
+mod run;
+mod suite;
+mod sys;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Why a command could not do its work: one sentence for the person at the terminal.
+pub(crate) type Failure = String;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Crucible's scripts", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build host and plugins for release, then serve RESP on 6379 and memcache on 11211.
+    Run(run::Args),
+    /// Install what the tests need, then run every test; the last line is `N passed, N failed`.
+    Test(suite::Args),
+    /// Check the facts the house rules state: headers, crate edges, leftovers, unsafe map, links.
+    Tidy,
+    /// Measure server CPU per request against redis-server, memcached and the floor.
+    Compare(compare::Args),
+    /// Record the release host under load with perf and draw a flame graph.
+    Flamegraph(flamegraph::Args),
+}
+
+fn main() -> ExitCode {
+    sys::kill_children_on_interrupt();
+    let outcome = match Cli::parse().task {
+        Task::Run(args) => run::run(&args),
+        Task::Test(args) => suite::run(&args),
+        Task::Tidy => tidy::run(),
+        Task::Compare(args) => compare::run(&args),
+        Task::Flamegraph(args) => flamegraph::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("xtask: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Installing what tests and measurements need: Debian packages system-wide, Python packages into
+//! a virtual environment under the target directory. A tool that cannot be had is a failure with
+//! the cure in it, never a skipped test.
+
+use crate::{Failure, paths, process, sys};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// One `apt-get` call, a slow mirror and another apt holding the lock included.
+const APT_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// One `pip install` of the client libraries.
+const PIP_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// A program and the Debian package that brings it.
+#[derive(Clone, Copy)]
+pub(crate) struct Tool {
+    /// The program's name in `PATH`.
+    pub(crate) program: &'static str,
+    /// The Debian package.
+    pub(crate) package: &'static str,
+}
+
+/// redis-cli and redis-benchmark.
+pub(crate) const REDIS_TOOLS: Tool = Tool { program: "redis-benchmark", package: "redis-tools" };
+/// The server we compare RESP with.
+pub(crate) const REDIS_SERVER: Tool = Tool { program: "redis-server", package: "redis-server" };
+/// The server we compare memcache with.
+pub(crate) const MEMCACHED: Tool = Tool { program: "memcached", package: "memcached" };
+/// memcached's own protocol conformance test.
+pub(crate) const MEMCAPABLE: Tool = Tool { program: "memcapable", package: "libmemcached-tools" };
+/// The kernel's profiler.
+pub(crate) const PERF: Tool = Tool { program: "perf", package: "linux-perf" };
+/// Runs the client flows.
+pub(crate) const PYTHON: Tool = Tool { program: "python3", package: "python3" };
+
+/// Makes every named program available, or says which could not be had and what to do.
+pub(crate) fn programs(tools: &[Tool]) -> Result<(), Failure> {
+    let missing: Vec<Tool> =
+        tools.iter().copied().filter(|tool| find(tool.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    packages_install(&packages)?;
+    match missing.iter().find(|tool| find(tool.program).is_none()) {
+        Some(tool) => {
+            Err(format!("{} is still missing after installing {}", tool.program, tool.package))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Where a program is: `PATH`, then the folders of system daemons.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+fn packages_install(packages: &[&str]) -> Result<(), Failure> {
+    let list = packages.join(" ");
+    let cure = format!("install by hand: apt-get install {list}");
+    if find("apt-get").is_none() {
+        return Err(format!("{list} missing and there is no apt-get here; {cure}"));
+    }
+    if !sys::is_root() && find("sudo").is_none() {
+        return Err(format!("{list} missing, not root and no sudo; {cure}"));
+    }
+    println!("xtask: installing {list}");
+    let outcome = apt(&["update"])
+        .and_then(|()| apt(&[&["install", "-y", "--no-install-recommends"], packages].concat()))
+        .and_then(|()| stop_daemons(packages));
+    outcome.map_err(|sentence| format!("{sentence}\n{cure}"))
+}
+
+fn apt(args: &[&str]) -> Result<(), Failure> {
+    // RUNLEVEL=1 keeps init scripts from starting the daemons whose ports are ours to serve on.
+    let mut command = as_root(&["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get"]);
+    command.args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);
+    process::must(&format!("apt-get {}", args[0]), &mut command, APT_LIMIT).map(drop)
+}
+
+/// systemd does not ask for the run level: what a fresh package started there is stopped again.
+fn stop_daemons(packages: &[&str]) -> Result<(), Failure> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Ok(());
+    }
+    for unit in packages.iter().filter(|name| ["redis-server", "memcached"].contains(name)) {
+        let mut command = as_root(&["systemctl", "disable", "--now", unit]);
+        process::must("systemctl disable", &mut command, Duration::from_secs(60))?;
+    }
+    Ok(())
+}
+
+fn as_root(words: &[&str]) -> Command {
+    let sudo: &[&str] = if sys::is_root() { &[] } else { &["sudo", "-n"] };
+    let words = [sudo, words].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+/// The Python of a virtual environment that holds what `tests/clients/requirements.txt` names.
+/// Made once; made again when the requirements change.
+pub(crate) fn client_python() -> Result<PathBuf, Failure> {
+    let wanted_file = paths::root().join("tests/clients/requirements.txt");
+    let wanted = fs::read_to_string(&wanted_file)
+        .map_err(|error| format!("cannot read {}: {error}", wanted_file.display()))?;
+    let venv = paths::tools_dir().join("clients");
+    let python = venv.join("bin/python");
+    let stamp = venv.join("installed.txt");
+    if python.is_file() && fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(python);
+    }
+    programs(&[PYTHON])?;
+    if !has_venv_module()? {
+        packages_install(&["python3-venv"])?;
+    }
+    let mut make = Command::new(find("python3").ok_or("python3 is missing")?);
+    make.args(["-m", "venv", "--clear"]).arg(&venv);
+    process::must("python3 -m venv", &mut make, PIP_LIMIT)?;
+    println!("xtask: installing the Python clients");
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&wanted_file);
+    process::must("pip install", &mut pip, PIP_LIMIT)?;
+    fs::write(&stamp, wanted)
+        .map_err(|error| format!("cannot write {}: {error}", stamp.display()))?;
+    Ok(python)
+}
+
+fn has_venv_module() -> Result<bool, Failure> {
+    let mut probe = Command::new(find("python3").ok_or("python3 is missing")?);
+    probe.args(["-c", "import venv, ensurepip"]);
+    process::run("python3", &mut probe, Duration::from_secs(60), false).map(|ended| ended.success)
+}
+
+/// A program from crates.io, installed under the target directory if it is nowhere else.
+pub(crate) fn cargo_tool(program: &str, package: &str) -> Result<PathBuf, Failure> {
+    let home = paths::tools_dir().join("cargo");
+    let ours = home.join("bin").join(program);
+    if ours.is_file() {
+        return Ok(ours);
+    }
+    if let Some(found) = find(program) {
+        return Ok(found);
+    }
+    println!("xtask: installing {package}");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["install", "--locked", "--root"]).arg(&home).arg(package);
+    process::must("cargo install", &mut cargo, Duration::from_secs(20 * 60))?;
+    Ok(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_in_path_and_a_missing_one_is_not() {
+        assert!(find("sh").is_some());
+        assert!(find("a-program-that-nobody-has").is_none());
+    }
+}

@@ -1,0 +1,260 @@
+//! `cargo xtask test`: install what the tests need, then run every one of them.
+//! Steps run one after another, each within its own limit; a step that cannot run counts as a
+//! failure, never as a skip. The last line is `N passed, N failed`, over single tests.
+
+use crate::{Failure, install, paths, process, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A cold build of the whole workspace on two cores, with room.
+const BUILD_LIMIT: Duration = Duration::from_secs(40 * 60);
+/// All tests of one kind, built.
+const TESTS_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// One client flow against the real binary.
+const FLOW_LIMIT: Duration = Duration::from_secs(180);
+
+/// What `test` was asked.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only unit, integration and documentation tests: no models, no release build, no clients.
+    #[arg(long)]
+    fast: bool,
+}
+
+/// How many single tests passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+}
+
+/// A step that ran: its name, its time, its tests, why it failed if it did.
+struct Row {
+    name: String,
+    seconds: f64,
+    counts: Counts,
+    failure: Option<Failure>,
+}
+
+/// Runs all steps, prints the table, fails if anything failed.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut suite = Suite { rows: Vec::new() };
+    suite.step("build", || cargo(&["build", "--workspace"], BUILD_LIMIT));
+    suite.step("unit and integration", || {
+        cargo(
+            &["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"],
+            BUILD_LIMIT,
+        )
+    });
+    suite.step("documentation", || {
+        cargo(&["test", "--workspace", "--no-fail-fast", "--doc"], TESTS_LIMIT)
+    });
+    if !args.fast {
+        suite.step("loom models", loom_models);
+        suite.step("release build", || run::build_release().map(|()| Counts::default()));
+        suite.clients();
+    }
+    suite.finish()
+}
+
+struct Suite {
+    rows: Vec<Row>,
+}
+
+impl Suite {
+    fn step(&mut self, name: &str, work: impl FnOnce() -> Result<Counts, Failure>) -> bool {
+        println!("\n==> {name}");
+        let start = Instant::now();
+        let (counts, failure) = match work() {
+            Ok(counts) if counts.failed > 0 => (counts, Some(format!("{} failed", counts.failed))),
+            Ok(counts) => (counts, None),
+            Err(sentence) => (Counts { passed: 0, failed: 1 }, Some(sentence)),
+        };
+        if let Some(sentence) = &failure {
+            println!("==> {name}: {sentence}");
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let fine = failure.is_none();
+        self.rows.push(Row { name: name.to_owned(), seconds, counts, failure });
+        fine
+    }
+
+    /// Real clients against the release build, each flow a step of its own.
+    fn clients(&mut self) {
+        let mut python = PathBuf::new();
+        let ready = self.step("client tools", || {
+            let tools = [install::REDIS_SERVER, install::REDIS_TOOLS, install::MEMCACHED];
+            install::programs(&tools)?;
+            install::programs(&[install::MEMCAPABLE, install::PYTHON])?;
+            python = install::client_python()?;
+            Ok(Counts::default())
+        });
+        if !ready {
+            return;
+        }
+        let folder = paths::root().join("tests/clients");
+        match flows(&folder) {
+            Ok(flows) => {
+                for flow in flows {
+                    let name = flow.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                    self.step(&name, || client_flow(&python, &flow));
+                }
+            }
+            Err(sentence) => {
+                self.step("client flows", || Err(sentence));
+            }
+        }
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        println!("\n{:<width$} {:>9} {:>8} {:>8}", "step", "seconds", "passed", "failed");
+        let mut total = Counts::default();
+        for row in &self.rows {
+            total.passed += row.counts.passed;
+            total.failed += row.counts.failed;
+            let (passed, failed) = (row.counts.passed, row.counts.failed);
+            println!("{:<width$} {:>9.1} {passed:>8} {failed:>8}", row.name, row.seconds);
+        }
+        for row in self.rows.iter() {
+            if let Some(sentence) = &row.failure {
+                println!("\nFAILED {}: {sentence}", row.name);
+            }
+        }
+        println!("\n{} passed, {} failed", total.passed, total.failed);
+        match total.failed {
+            0 => Ok(()),
+            _ => Err("tests failed".to_owned()),
+        }
+    }
+}
+
+fn cargo(args: &[&str], limit: Duration) -> Result<Counts, Failure> {
+    let mut command = Command::new("cargo");
+    command.args(args).current_dir(paths::root());
+    counted("cargo", &mut command, limit)
+}
+
+/// The concurrent parts of cache-core under every interleaving that loom can reach.
+/// They are built apart: the flag changes every crate.
+fn loom_models() -> Result<Counts, Failure> {
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "--package", "cache-core", "--release", "--no-fail-fast", "--tests", "loom"])
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("LOOM_MAX_PREEMPTIONS", "3")
+        .env("CARGO_TARGET_DIR", paths::tools_dir().join("loom"))
+        .current_dir(paths::root());
+    let counts = counted("cargo", &mut command, TESTS_LIMIT)?;
+    if counts.passed + counts.failed == 0 {
+        return Err("no loom model ran".to_owned());
+    }
+    Ok(counts)
+}
+
+/// Flow scripts in the order of their names; none at all is a failure.
+fn flows(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let fail = |error| format!("cannot list {}: {error}", folder.display());
+    let mut flows = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("flow_") && name.ends_with(".py") {
+            flows.push(path);
+        }
+    }
+    flows.sort();
+    if flows.is_empty() { Err(format!("no flow_*.py in {}", folder.display())) } else { Ok(flows) }
+}
+
+fn client_flow(python: &Path, flow: &Path) -> Result<Counts, Failure> {
+    let mut command = Command::new(python);
+    command
+        .arg("-u")
+        .arg(flow)
+        .env("CRUCIBLE_HOST", paths::release_dir().join("crucible-host"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(paths::root());
+    let counts = counted("the flow", &mut command, FLOW_LIMIT)?;
+    if counts.passed + counts.failed == 0 {
+        return Err("the flow reported no test".to_owned());
+    }
+    Ok(counts)
+}
+
+/// Runs a program, showing its lines, and sums the results it reports.
+fn counted(name: &str, command: &mut Command, limit: Duration) -> Result<Counts, Failure> {
+    let ended = process::run(name, command, limit, true)?;
+    let counts = ended.lines.iter().fold(Counts::default(), |sum, line| match counts_in(line) {
+        Some(counts) => {
+            Counts { passed: sum.passed + counts.passed, failed: sum.failed + counts.failed }
+        }
+        None => sum,
+    });
+    if ended.success || counts.failed > 0 {
+        return Ok(counts);
+    }
+    let last = ended.lines.iter().rev().find(|line| !line.trim().is_empty());
+    Err(format!("{name} failed: {}", last.map_or("", String::as_str)))
+}
+
+/// Reads `test result: ok. 3 passed; 1 failed; …` (cargo) and `3 passed, 1 failed` (flows).
+fn counts_in(line: &str) -> Option<Counts> {
+    let result = match line.strip_prefix("test result: ") {
+        Some(rest) => rest.split_once(". ")?.1.replace(';', ","),
+        None => line.to_owned(),
+    };
+    let mut parts = result.split(", ");
+    let passed = parts.next()?.strip_suffix(" passed")?.parse().ok()?;
+    let failed = parts.next()?.strip_suffix(" failed")?.parse().ok()?;
+    Some(Counts { passed, failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_cargo_and_of_flows_are_read() {
+        let cargo = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(counts_in(cargo), Some(Counts { passed: 12, failed: 3 }));
+        assert_eq!(counts_in("4 passed, 0 failed"), Some(Counts { passed: 4, failed: 0 }));
+        for line in ["ok 3 passed", "passed, failed", "running 3 tests", "3 passed, 1 failed, more"]
+        {
+            assert_ne!(counts_in(line), Some(Counts { passed: 3, failed: 0 }), "{line}");
+        }
+        assert_eq!(counts_in("running 3 tests"), None);
+    }
+
+    #[test]
+    fn a_step_that_fails_to_run_counts_as_a_failure() {
+        let mut suite = Suite { rows: Vec::new() };
+        assert!(suite.step("fine", || Ok(Counts { passed: 2, failed: 0 })));
+        assert!(!suite.step("broken", || Err("no such tool".to_owned())));
+        assert!(suite.finish().is_err());
+    }
+
+    #[test]
+    fn a_program_that_dies_without_results_is_a_failure() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo '2 passed, 0 failed'; exit 1"]);
+        assert!(counted("sh", &mut shell, Duration::from_secs(60)).is_err());
+    }
+
+    #[test]
+    fn only_files_named_flow_are_flows_and_none_is_a_failure() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(flows(folder.path()).is_err());
+        for name in ["flow_b.py", "flow_a.py", "crucible.py", "flow_c.txt"] {
+            fs::write(folder.path().join(name), "").expect("a file");
+        }
+        let names: Vec<_> = flows(folder.path())
+            .expect("two flows")
+            .iter()
+            .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(names, ["flow_a.py", "flow_b.py"]);
+    }
+}
