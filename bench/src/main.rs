@@ -1,3 +1,2 @@
-//! bench
-
+//! The command line.
 fn main() {}
