@@ -6,7 +6,7 @@ use super::load::Generator;
 use super::report::median;
 use super::server::{Kind, Server};
 use super::tape::{Keys, Random, Tape, Wire};
-use super::{Args, machine};
+use super::{Args, machine, progress};
 use crate::Failure;
 use serde_json::{Value, json};
 
@@ -88,7 +88,7 @@ pub(crate) fn compare(args: &Args, wanted: &[String]) -> Result<(), Failure> {
         let outcomes = rounds(args, &servers, &name, &tape)?;
         rows.push((name, outcomes));
     }
-    eprintln!();
+    progress("measured\n");
     print(args, &rows);
     match rows.iter().filter(|(_, [ours, _])| ours.is_err()).count() {
         0 => Ok(()),
@@ -110,7 +110,7 @@ fn rounds(
     for round in 0..usize::from(args.rounds) {
         for turn in 0..servers.len() {
             let which = (turn + round) % servers.len();
-            eprint!("\rround {}/{}: {name:<16}", round + 1, args.rounds);
+            progress(&format!("round {}/{}: {name}", round + 1, args.rounds));
             let Ok(rounds) = &mut outcomes[which] else { continue };
             match cpu_per_request(&servers[which], tape, (16, 50), requests) {
                 Ok(ns) => rounds.push(ns),

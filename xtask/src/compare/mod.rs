@@ -17,6 +17,7 @@ use crate::{Failure, install, paths, process, run, sys};
 use bench::Bench;
 use report::Rows;
 use serde_json::{Value, json};
+use std::io::IsTerminal;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -131,27 +132,37 @@ fn compare_workloads(args: &Args) -> Result<(), Failure> {
             for turn in 0..count {
                 // Another server begins each round, so that none always runs after the same one.
                 let (kind, rounds) = &mut rows.servers[(turn + round) % count];
-                eprint!(
-                    "\rround {}/{}: {} {:<20}",
+                progress(&format!(
+                    "round {}/{}: {} {}",
                     round + 1,
                     args.rounds,
                     workload.name,
                     kind.name()
-                );
+                ));
                 rounds.push(bench.measure(*kind, workload).map_err(|sentence| {
                     format!("{} against {}: {sentence}", workload.name, kind.name())
                 })?);
             }
         }
     }
-    eprintln!();
+    progress("measured\n");
     if args.json {
         println!("{:#}", report::json(&all, machine()));
     } else {
         println!("{}", report::table(&all));
-        println!("ratios: median over rounds; {}", machine());
+        println!("Ratios are medians over the rounds. Measured on:");
+        for (name, what) in machine().as_object().into_iter().flatten() {
+            println!("  {name}: {}", what.as_str().unwrap_or_default());
+        }
     }
     Ok(())
+}
+
+/// Shows on a terminal what is under way, in one line that the next one overwrites.
+fn progress(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{what:<70}");
+    }
 }
 
 /// What the numbers were taken on.
