@@ -1,0 +1,237 @@
+//! The short way to a backend: read a key, update a key, and that is all.
+//!
+//! [`SimpleBackend`] turns a [`Simple`] store into a whole [`Backend`]: every
+//! write goes through `update` with the rules of [`crate::semantics`], so
+//! conditions, arithmetic and the rest are one step per key as long as `update`
+//! is.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::{Backend, Batch};
+use crate::abi::caps::Capabilities;
+use crate::abi::status::Status;
+use crate::env::{Env, WorkerCtx};
+use crate::error::PluginError;
+use crate::item::{Change, Item, Modify};
+use crate::op::{OpCode, Opts};
+use crate::semantics;
+
+/// An item of a simple store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The value.
+    pub value: Arc<[u8]>,
+    /// Changes with every change; never 0.
+    pub cas: u64,
+    /// Unix milliseconds; 0 = never.
+    pub expires_at_ms: u64,
+    /// The client's flags.
+    pub flags: u32,
+    /// The protocol bits (four).
+    pub marks: u8,
+    /// Read before.
+    pub seen: bool,
+}
+
+impl Stored {
+    /// The item as callbacks see it.
+    #[must_use]
+    pub fn item(&self) -> Item<'_> {
+        Item::of_bytes(&self.value, self.cas, self.flags, self.marks, self.expires_at_ms)
+    }
+
+    /// True when its time is over.
+    #[must_use]
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms != 0 && self.expires_at_ms <= now_ms
+    }
+
+    /// What a change makes of a present item, with a fresh CAS token; `None`
+    /// when nothing is left.
+    #[must_use]
+    pub fn after(present: Option<&Self>, change: &Change, new_cas: u64) -> Option<Self> {
+        match &change.modify {
+            Modify::Keep => present.cloned(),
+            Modify::Delete => None,
+            Modify::Replace { value, flags, marks, expires_at_ms } => Some(Self {
+                value: value.as_slice().into(),
+                cas: new_cas,
+                expires_at_ms: *expires_at_ms,
+                flags: *flags,
+                marks: *marks,
+                seen: false,
+            }),
+            Modify::SetMeta { flags, marks, expires_at_ms } => present.map(|old| Self {
+                value: Arc::clone(&old.value),
+                cas: new_cas,
+                expires_at_ms: *expires_at_ms,
+                flags: *flags,
+                marks: *marks,
+                seen: old.seen,
+            }),
+        }
+    }
+}
+
+/// A store that can read a key and update a key.
+pub trait Simple: Sized + Send + Sync + 'static {
+    /// The store's settings.
+    type Settings: DeserializeOwned + JsonSchema;
+
+    /// Makes the store.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    fn create(settings: Self::Settings, env: &Env) -> Result<Self, PluginError>;
+
+    /// Longest key, longest value, bytes.
+    fn limits(&self) -> (u32, u64) {
+        (64 * 1024 - 1, 512 * 1024 * 1024)
+    }
+
+    /// The item under a key, unless it has expired. Counts as an access when
+    /// `touch` is set.
+    fn get(&self, key: &[u8], now_ms: u64, touch: bool) -> Option<Stored>;
+
+    /// Shows the present (unexpired) item to `decide` and applies the change
+    /// (see [`Stored::after`]), as one step for this key. Returns the items
+    /// before and after.
+    ///
+    /// # Errors
+    /// NO_MEMORY or TOO_LARGE when the change cannot be stored.
+    fn update(
+        &self,
+        key: &[u8],
+        now_ms: u64,
+        decide: &mut dyn FnMut(Option<&Stored>) -> Change,
+    ) -> Result<(Option<Stored>, Option<Stored>), Status>;
+
+    /// Removes everything.
+    fn clear(&self);
+
+    /// Visits about `budget` items from the cursor on; see [`Backend::scan`].
+    fn scan(
+        &self,
+        cursor: u64,
+        budget: u32,
+        now_ms: u64,
+        visit: &mut dyn FnMut(&[u8], &Stored) -> bool,
+    ) -> u64;
+
+    /// Names and values; at least `items` and `memory_used_bytes`.
+    fn stats(&self, visit: &mut dyn FnMut(&str, &str));
+}
+
+/// A whole backend made of a [`Simple`] store.
+#[derive(Debug)]
+pub struct SimpleBackend<S>(S);
+
+impl<S: Simple> SimpleBackend<S> {
+    fn run(&self, now_ms: u64, batch: &mut Batch<'_, '_>, i: usize) {
+        let op = &batch[i];
+        let (opts, code, key) = (op.raw().opts, op.code(), op.key());
+        if code == OpCode::NOP {
+            return batch[i].set_status(Status::OK);
+        }
+        let (key_len_max, value_len_max) = self.0.limits();
+        if key.len() > key_len_max as usize || op.val().len() as u64 > value_len_max {
+            return batch[i].set_status(Status::TOO_LARGE);
+        }
+        if matches!(code, OpCode::GET | OpCode::META) && !opts.has(Opts::SET_EXPIRY) {
+            let touch = code == OpCode::GET && !opts.has(Opts::NO_TOUCH);
+            match self.0.get(key, now_ms, touch) {
+                None => batch[i].set_status(Status::MISS),
+                Some(stored) if code == OpCode::META => {
+                    batch[i].set_meta(&stored.item());
+                    batch[i].set_status(Status::OK);
+                }
+                Some(stored) => {
+                    batch.answer(i, &stored);
+                    batch[i].set_status(Status::OK);
+                }
+            }
+            return;
+        }
+        let (mut status, mut note) = (Status::INTERNAL, 0);
+        let updated = self.0.update(key, now_ms, &mut |present| {
+            let item = present.map(Stored::item);
+            let change = semantics::decide(&batch[i], item.as_ref());
+            let too_large = matches!(&change.modify,
+                Modify::Replace { value, .. } if value.len() as u64 > value_len_max);
+            let change = if too_large { Change::keep(Status::TOO_LARGE) } else { change };
+            (status, note) = (change.status, change.note);
+            change
+        });
+        let (before, after) = match updated {
+            Ok(states) => states,
+            Err(status) => return batch[i].set_status(status),
+        };
+        batch[i].set_status(status);
+        if code != OpCode::NOP && (code == OpCode::MODIFY || status == Status::OK) {
+            batch[i].set_number(note);
+        }
+        let shown = if opts.has(Opts::RETURN_OLD) { before } else { after };
+        match shown {
+            Some(stored) => batch.answer(i, &stored),
+            None => batch[i].clear_item(),
+        }
+    }
+}
+
+impl<S: Simple> Backend for SimpleBackend<S> {
+    type Settings = S::Settings;
+    type Worker = WorkerCtx;
+
+    fn create(settings: S::Settings, env: &Env) -> Result<Self, PluginError> {
+        S::create(settings, env).map(Self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let (key_len_max, value_len_max) = self.0.limits();
+        let bits = Capabilities::CAS
+            | Capabilities::FLAGS
+            | Capabilities::TTL
+            | Capabilities::RETAIN
+            | Capabilities::SCAN;
+        Capabilities::all_opcodes(bits, key_len_max, value_len_max)
+    }
+
+    fn worker(&self, ctx: WorkerCtx) -> WorkerCtx {
+        ctx
+    }
+
+    fn execute(&self, ctx: &mut WorkerCtx, batch: &mut Batch<'_, '_>) {
+        let now_ms = ctx.now_ms();
+        for i in 0..batch.len() {
+            self.run(now_ms, batch, i);
+        }
+    }
+
+    fn flush(&self, _: &mut WorkerCtx, delay_ms: u64) -> Status {
+        if delay_ms > 0 {
+            return Status::UNSUPPORTED;
+        }
+        self.0.clear();
+        Status::OK
+    }
+
+    fn scan(
+        &self,
+        ctx: &mut WorkerCtx,
+        cursor: u64,
+        budget: u32,
+        visit: &mut dyn FnMut(&[u8], &Item<'_>) -> bool,
+    ) -> Result<u64, Status> {
+        let now_ms = ctx.now_ms();
+        Ok(self.0.scan(cursor, budget, now_ms, &mut |key, stored| visit(key, &stored.item())))
+    }
+
+    fn stats(&self, _: &mut WorkerCtx, section: &str, visit: &mut dyn FnMut(&str, &str)) {
+        if section.is_empty() {
+            self.0.stats(visit);
+        }
+    }
+}

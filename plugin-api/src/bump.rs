@@ -1,0 +1,69 @@
+//! Memory that lives for one crossing: unescaped arguments, built keys.
+//!
+//! Always true: what was handed out neither moves nor changes until `reset`,
+//! which needs exclusive access.
+//!
+//! # Safety
+//! A chunk is never grown past its capacity, shrunk or dropped while handed-out
+//! slices live; only [`Bump::reset`] (`&mut self`) forgets them.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// A bump allocator for bytes.
+#[derive(Default)]
+pub(crate) struct Bump {
+    /// Each is filled up to its capacity and never grown past it.
+    chunks: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Bump {
+    /// Copies the bytes; the copy lives until `reset`.
+    pub(crate) fn copy(&self, bytes: &[u8]) -> &[u8] {
+        let mut chunks = self.chunks.borrow_mut();
+        let room = chunks.last().map_or(0, |c| c.capacity() - c.len());
+        if room < bytes.len() {
+            chunks.push(Vec::with_capacity(bytes.len().max(CHUNK_BYTES)));
+        }
+        let Some(chunk) = chunks.last_mut() else { return &[] };
+        let at = chunk.len();
+        chunk.extend_from_slice(bytes);
+        // SAFETY: the chunk had room, so its buffer did not move and will not:
+        // later copies write behind this range only. It is freed or reused in
+        // `reset` alone, whose `&mut self` ends every borrow of `self`.
+        unsafe { std::slice::from_raw_parts(chunk.as_ptr().add(at), bytes.len()) }
+    }
+
+    /// Forgets everything; keeps one ordinary chunk for reuse.
+    pub(crate) fn reset(&mut self) {
+        let chunks = self.chunks.get_mut();
+        chunks.truncate(1);
+        if let Some(first) = chunks.first_mut() {
+            first.clear();
+            if first.capacity() > CHUNK_BYTES {
+                chunks.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_stay_put_while_more_is_copied() {
+        let mut bump = Bump::default();
+        for _ in 0..3 {
+            let copies: Vec<&[u8]> = (0..5000u32).map(|i| bump.copy(&i.to_le_bytes())).collect();
+            for (i, copy) in copies.iter().enumerate() {
+                assert_eq!(*copy, (i as u32).to_le_bytes());
+            }
+            assert_eq!(bump.copy(&[7; 100_000]).len(), 100_000);
+            assert_eq!(bump.copy(&[]).len(), 0);
+            bump.reset();
+        }
+    }
+}

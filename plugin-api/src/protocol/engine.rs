@@ -1,0 +1,501 @@
+//! One crossing: parse all turns, execute once, reply to each; until no turn
+//! has anything complete left.
+//!
+//! ```text
+//!   round:  A parse   turns in order, each until its input ends, the round is
+//!                     full (ROUND_OPS), or a barrier stops it
+//!           B execute one call into the backend for all operations
+//!           C reply   commands in order, each into its own connection's sink
+//! ```
+//! Always true: operations of one connection are executed in the order in which
+//! they were parsed, and answered in that order. A connection that panicked is
+//! not touched again.
+//!
+//! # Safety
+//! `turn.session` is a `Box<Conn<P>>` made by `open` and given back by `drop`
+//! once; a crossing holds at most one turn for each. Inputs, sinks and
+//! completed operations are the host's and valid for the crossing.
+#![allow(unsafe_code)]
+
+use std::mem;
+
+use super::body::Body;
+use super::queue::Planned;
+use super::{After, CloseReason, ConnInfo, Event, Flow, Next, Protocol, Queue, Service};
+use crate::abi::caps::Capabilities;
+use crate::abi::op::{Buf, Op as RawOp};
+use crate::abi::status::Status;
+use crate::abi::turn::{KeyEvent as RawKeyEvent, Turn, TurnEvent, key_event, verdict};
+use crate::env::{KeyEvent, KeyEventKind};
+use crate::op::Op;
+use crate::out::Out;
+use crate::thunk::guard;
+
+/// A connection's state on the plugin's side.
+pub(crate) struct Conn<P: Protocol> {
+    session: P::Session,
+    conn_id: u64,
+    blocked: bool,
+    closing: bool,
+    /// A body landed; `parse` is due even without input.
+    landed: bool,
+    body: Option<Body>,
+    pending: Option<Box<Pending<P::Ticket>>>,
+}
+
+/// A command with operations that will be completed later.
+struct Pending<T> {
+    ticket: T,
+    ops: Vec<RawOp>,
+    /// What the operations' keys and values point to.
+    _kept: Vec<Box<[u8]>>,
+    left: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    cursor: usize,
+    /// `parse` has something to do.
+    parse: bool,
+    verdict: u32,
+    skip: u64,
+    dead: bool,
+}
+
+/// One worker's side of a protocol.
+pub(crate) struct Engine<P: Protocol> {
+    pub(crate) worker: P::Worker,
+    service: Service,
+    queue: Queue<'static, P::Ticket>,
+    done_ops: Vec<Op<'static>>,
+    done_plan: Vec<Planned<P::Ticket>>,
+    progress: Vec<Progress>,
+    async_backend: bool,
+}
+
+impl<P: Protocol> Engine<P> {
+    pub(crate) fn new(protocol: &P, service: Service) -> Self {
+        Self {
+            worker: protocol.worker(&service),
+            queue: Queue::new(service.clone()),
+            done_ops: Vec::new(),
+            done_plan: Vec::new(),
+            progress: Vec::new(),
+            async_backend: service.capabilities().has(Capabilities::ASYNC),
+            service,
+        }
+    }
+
+    pub(crate) fn open(
+        &mut self,
+        protocol: &P,
+        turn: &mut Turn,
+        info: &ConnInfo<'_>,
+    ) -> Result<Box<Conn<P>>, String> {
+        // SAFETY: the host lends the sink for this turn.
+        let sink = unsafe { &mut *turn.sink };
+        let session = guard(|| {
+            protocol.open(&mut self.worker, info, &self.service, &mut Out::new(sink, &self.service))
+        })?;
+        Ok(Box::new(Conn {
+            session,
+            conn_id: info.id,
+            blocked: false,
+            closing: false,
+            landed: false,
+            body: None,
+            pending: None,
+        }))
+    }
+
+    pub(crate) fn drop_conn(&mut self, protocol: &P, conn: Conn<P>, why: CloseReason) {
+        if let Some(body) = conn.body {
+            body.abandon(&self.service);
+        }
+        let _told_by_the_hook = guard(|| protocol.close(&mut self.worker, conn.session, why));
+    }
+
+    /// Serves the turns. Every turn's out-fields are set, whatever happens.
+    pub(crate) fn turns(&mut self, protocol: &P, turns: &mut [Turn]) {
+        self.progress.clear();
+        self.progress.resize(turns.len(), Progress::default());
+        for i in 0..turns.len() {
+            self.begin(protocol, turns, i);
+        }
+        let mut first = 0;
+        loop {
+            first = self.parse_round(protocol, turns, first);
+            if self.queue.plan.is_empty() {
+                break;
+            }
+            self.execute();
+            self.reply_round(protocol, turns);
+        }
+        self.queue.end_crossing();
+        for (turn, progress) in turns.iter_mut().zip(&self.progress) {
+            finish::<P>(turn, *progress);
+        }
+    }
+
+    /// Takes in what the turn is for.
+    fn begin(&mut self, protocol: &P, turns: &mut [Turn], i: usize) {
+        let turn = &mut turns[i];
+        // SAFETY: see the module; one turn for each session.
+        let conn = unsafe { &mut *turn.session.cast::<Conn<P>>() };
+        self.progress[i].parse = !conn.blocked && !conn.closing;
+        let event = match turn.event {
+            TurnEvent::TIMER => Event::Timer(turn.token),
+            TurnEvent::WAKE => Event::Wake(turn.token),
+            TurnEvent::HALF_CLOSE => Event::HalfClose,
+            TurnEvent::DRAIN => Event::Drain,
+            TurnEvent::BODY_DONE => {
+                if let Some(body) = &mut conn.body {
+                    body.landed();
+                    conn.landed = true;
+                }
+                return;
+            }
+            TurnEvent::COMPLETION => return self.complete(protocol, turns, i),
+            _ => return,
+        };
+        // SAFETY: the host lends the sink for this turn.
+        let sink = unsafe { &mut *turn.sink };
+        self.queue.begin_parse(i as u32);
+        let (ops, plan) = (self.queue.ops.len(), self.queue.plan.len());
+        let flow = guard(|| {
+            let mut out = Out::new(sink, &self.service);
+            protocol.event(&mut self.worker, &mut conn.session, event, &mut out, &mut self.queue)
+        });
+        let progress = &mut self.progress[i];
+        match flow {
+            Ok(Flow::Continue) => {}
+            Ok(Flow::Resume) => {
+                conn.blocked = false;
+                progress.parse = !conn.closing;
+            }
+            Ok(Flow::Close) => {
+                // What the peer sent before is still answered.
+                if event == Event::HalfClose && !conn.blocked {
+                    progress.verdict |= verdict::CLOSE_AFTER_FLUSH;
+                } else {
+                    conn.closing = true;
+                    progress.parse = false;
+                }
+            }
+            Ok(Flow::CloseNow) => {
+                progress.verdict |= verdict::CLOSE_NOW;
+                progress.dead = true;
+            }
+            Err(_) => {
+                self.queue.rewind(ops, plan);
+                self.progress[i].panicked();
+            }
+        }
+    }
+
+    /// An operation that was pending is done.
+    fn complete(&mut self, protocol: &P, turns: &mut [Turn], i: usize) {
+        let turn = &mut turns[i];
+        // SAFETY: see the module.
+        let conn = unsafe { &mut *turn.session.cast::<Conn<P>>() };
+        let Some(pending) = &mut conn.pending else { return };
+        // SAFETY: with COMPLETION the host passes the completed operation.
+        let done = unsafe { &*turn.done };
+        let Some(op) = pending.ops.get_mut(done.tag as usize) else { return };
+        if op.status != Status::PENDING {
+            return;
+        }
+        (op.status, op.delta, op.out) = (done.status, done.delta, done.out);
+        pending.left -= 1;
+        if pending.left > 0 {
+            return;
+        }
+        let Pending { ticket, ops, _kept, .. } =
+            *conn.pending.take().expect("looked at a few lines above");
+        conn.blocked = false;
+        self.progress[i].parse = !conn.closing;
+        // SAFETY: Op is transparent over RawOp, and vectors of both are alike;
+        // keys point into `_kept`, values are valid for this crossing.
+        let ops = unsafe { mem::transmute::<Vec<RawOp>, Vec<Op<'static>>>(ops) };
+        self.queue.begin_parse(i as u32);
+        self.reply_one(protocol, &mut turns[i], i, ticket, &ops);
+    }
+
+    /// Phase A. Starts at turn `first`, so that a long pipeline shares the
+    /// rounds with the others; returns where the next round starts.
+    fn parse_round(&mut self, protocol: &P, turns: &mut [Turn], first: usize) -> usize {
+        let n = turns.len();
+        let followed_up = !self.queue.plan.is_empty();
+        for step in 0..n {
+            let i = if first + step < n { first + step } else { first + step - n };
+            if !self.progress[i].parse {
+                continue;
+            }
+            if followed_up && self.queue.plan.iter().any(|p| p.turn == i as u32) {
+                continue;
+            }
+            self.parse_turn(protocol, &mut turns[i], i);
+            if self.queue.is_full() && self.queue.ops.len() + self.queue.plan.len() > 0 {
+                self.queue.barrier = false;
+                if self.queue.ops.len() >= super::ROUND_OPS
+                    || self.queue.plan.len() >= super::ROUND_OPS
+                {
+                    return if i + 1 < n { i + 1 } else { 0 };
+                }
+            }
+        }
+        first
+    }
+
+    fn parse_turn(&mut self, protocol: &P, turn: &mut Turn, i: usize) {
+        // SAFETY: see the module.
+        let (conn, input) =
+            unsafe { (&mut *turn.session.cast::<Conn<P>>(), turn.input.bytes::<'static>()) };
+        let progress = &mut self.progress[i];
+        self.queue.begin_parse(i as u32);
+        loop {
+            let rest = &input[progress.cursor..];
+            if let Some(body) = &mut conn.body
+                && !conn.landed
+            {
+                progress.cursor += body.take(rest);
+                if body.left_bytes > 0 {
+                    progress.parse = false;
+                    return;
+                }
+                conn.landed = true;
+                continue;
+            }
+            if rest.is_empty() && !conn.landed {
+                progress.parse = false;
+                return;
+            }
+            conn.landed = false;
+            self.queue.body = conn.body.take();
+            let (ops, plan) = (self.queue.ops.len(), self.queue.plan.len());
+            let parsed = guard(|| {
+                protocol.parse(&mut self.worker, &mut conn.session, rest, &mut self.queue)
+            });
+            conn.body = self.queue.body.take();
+            let parsed = match parsed {
+                Ok(parsed) if parsed.consumed <= rest.len() => parsed,
+                // A lie about the input is a defect like a panic.
+                _ => {
+                    self.queue.rewind(ops, plan);
+                    return progress.panicked();
+                }
+            };
+            self.queue.cancel();
+            progress.cursor += parsed.consumed;
+            match parsed.next {
+                Next::More => {
+                    progress.parse = false;
+                    return;
+                }
+                Next::Again => {
+                    if !self.queue.should_stop() && self.queue.plan.len() == plan {
+                        // Nothing queued and nothing consumed: it will not
+                        // get better without more input.
+                        progress.parse = parsed.consumed > 0;
+                        if !progress.parse {
+                            return;
+                        }
+                    }
+                }
+                Next::Discard(n) => {
+                    let here = n.min((input.len() - progress.cursor) as u64);
+                    progress.cursor += here as usize;
+                    if n > here {
+                        progress.skip = n - here;
+                        progress.parse = false;
+                        return;
+                    }
+                }
+                Next::Body => {}
+                Next::Close => {
+                    conn.closing = true;
+                    progress.parse = false;
+                    return;
+                }
+            }
+            if self.queue.should_stop() {
+                return;
+            }
+        }
+    }
+
+    /// Phase B.
+    fn execute(&mut self) {
+        if self.async_backend {
+            let plan = &self.queue.plan;
+            for planned in plan {
+                for at in planned.ops_start..planned.ops_end {
+                    let tag = at - planned.ops_start;
+                    // SAFETY: plain integers, no pointers.
+                    unsafe { self.queue.ops[at as usize].raw_mut().tag = tag };
+                }
+            }
+        }
+        if !self.queue.ops.is_empty() {
+            self.service.execute(&mut self.queue.ops);
+        }
+    }
+
+    /// Phase C.
+    fn reply_round(&mut self, protocol: &P, turns: &mut [Turn]) {
+        let mut ops = mem::replace(&mut self.queue.ops, mem::take(&mut self.done_ops));
+        let mut plan = mem::replace(&mut self.queue.plan, mem::take(&mut self.done_plan));
+        self.queue.begin_parse(0);
+        if self.service.ctx().wanted_events() != 0 {
+            self.tell_events(turns, &ops, &plan);
+        }
+        for planned in plan.drain(..) {
+            let i = planned.turn as usize;
+            if self.progress[i].dead {
+                continue;
+            }
+            let turn = &mut turns[i];
+            let its = &ops[planned.ops_start as usize..planned.ops_end as usize];
+            if self.async_backend && its.iter().any(|op| op.status() == Status::PENDING) {
+                self.progress[i].parse = false;
+                // SAFETY: see the module.
+                let conn = unsafe { &mut *turn.session.cast::<Conn<P>>() };
+                conn.blocked = true;
+                conn.pending = Some(Box::new(hold(planned.ticket, its)));
+                continue;
+            }
+            self.queue.turn = planned.turn;
+            self.reply_one(protocol, turn, i, planned.ticket, its);
+        }
+        ops.clear();
+        (self.done_ops, self.done_plan) = (ops, plan);
+    }
+
+    #[inline]
+    fn reply_one(
+        &mut self,
+        protocol: &P,
+        turn: &mut Turn,
+        i: usize,
+        ticket: P::Ticket,
+        ops: &[Op<'static>],
+    ) {
+        // SAFETY: see the module; the sink is lent for this turn.
+        let (conn, sink) = unsafe { (&mut *turn.session.cast::<Conn<P>>(), &mut *turn.sink) };
+        let (queued_ops, queued_plan) = (self.queue.ops.len(), self.queue.plan.len());
+        let after = guard(|| {
+            let mut out = Out::new(sink, &self.service);
+            let (worker, session) = (&mut self.worker, &mut conn.session);
+            protocol.reply(worker, session, ticket, ops, &mut out, &mut self.queue)
+        });
+        let progress = &mut self.progress[i];
+        match after {
+            Ok(After::Done) => {}
+            Ok(After::Wait) => {
+                conn.blocked = true;
+                progress.parse = false;
+            }
+            Ok(After::Close) => {
+                conn.closing = true;
+                progress.parse = false;
+            }
+            Ok(After::CloseNow) => {
+                progress.verdict |= verdict::CLOSE_NOW;
+                progress.dead = true;
+                progress.parse = false;
+            }
+            Err(_) => {
+                self.queue.rewind(queued_ops, queued_plan);
+                return progress.panicked();
+            }
+        }
+        self.queue.cancel();
+        if progress.parse && Out::waiting(sink) > sink.budget_bytes {
+            progress.parse = false;
+            progress.verdict |= verdict::PAUSE | verdict::MORE;
+        }
+    }
+
+    fn tell_events(&self, turns: &[Turn], ops: &[Op<'_>], plan: &[Planned<P::Ticket>]) {
+        let wanted = self.service.ctx().wanted_events();
+        for planned in plan {
+            let conn_id = turns[planned.turn as usize].conn_id;
+            for op in &ops[planned.ops_start as usize..planned.ops_end as usize] {
+                let kind = self.queue.event_of(op);
+                if kind & wanted == 0 {
+                    continue;
+                }
+                let value_len = if kind == key_event::STORED {
+                    op.val().len() as u64
+                } else {
+                    op.item().map_or(0, |item| item.len() as u64)
+                };
+                let kind = KeyEventKind(kind);
+                self.service.ctx().emit(KeyEvent { kind, key: op.key(), conn_id, value_len });
+            }
+        }
+    }
+
+    pub(crate) fn key_events(&mut self, protocol: &P, events: &[RawKeyEvent]) {
+        let events: Vec<KeyEvent<'_>> =
+            // SAFETY: the host's events are valid for this call.
+            events.iter().map(|raw| unsafe { KeyEvent::from_raw(raw) }).collect();
+        let _told_by_the_hook = guard(|| protocol.key_events(&mut self.worker, &events));
+    }
+}
+
+impl Progress {
+    fn panicked(&mut self) {
+        self.verdict |= verdict::PANICKED | verdict::CLOSE_NOW;
+        self.dead = true;
+        self.parse = false;
+    }
+}
+
+/// Copies what a pending command's operations point to.
+fn hold<T>(ticket: T, ops: &[Op<'_>]) -> Pending<T> {
+    let mut kept = Vec::new();
+    let mut keep = |bytes: &[u8]| {
+        let copy: Box<[u8]> = bytes.into();
+        let buf = Buf::of(&copy);
+        kept.push(copy);
+        buf
+    };
+    let copies: Vec<RawOp> = ops
+        .iter()
+        .map(|op| RawOp {
+            key: keep(op.key()),
+            val: keep(op.val()),
+            arg: keep(op.get_arg()),
+            modify: std::ptr::null(),
+            ..*op.raw()
+        })
+        .collect();
+    let left = ops.iter().filter(|op| op.status() == Status::PENDING).count();
+    Pending { ticket, ops: copies, _kept: kept, left }
+}
+
+/// Writes a turn's out-fields.
+fn finish<P: Protocol>(turn: &mut Turn, progress: Progress) {
+    // SAFETY: see the module.
+    let conn = unsafe { &mut *turn.session.cast::<Conn<P>>() };
+    debug_assert_eq!(conn.conn_id, turn.conn_id, "a turn belongs to its session");
+    turn.consumed = progress.cursor as u64;
+    turn.skip_bytes = progress.skip;
+    turn.verdict = progress.verdict;
+    turn.status = Status::OK;
+    let left = turn.input.len - progress.cursor;
+    if let Some(body) = &conn.body {
+        body.announce(turn);
+        turn.verdict |= verdict::BODY;
+    }
+    if conn.closing {
+        turn.verdict |= verdict::CLOSE_AFTER_FLUSH;
+    }
+    if conn.blocked {
+        turn.verdict |= verdict::BLOCKED;
+    }
+    if left > 0 || conn.body.is_some() || progress.skip > 0 {
+        turn.verdict |= verdict::PARTIAL;
+    }
+}
