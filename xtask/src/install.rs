@@ -28,8 +28,8 @@ pub(crate) const REDIS_TOOLS: Tool = Tool { program: "redis-benchmark", package:
 pub(crate) const REDIS_SERVER: Tool = Tool { program: "redis-server", package: "redis-server" };
 /// The server we compare memcache with.
 pub(crate) const MEMCACHED: Tool = Tool { program: "memcached", package: "memcached" };
-/// memcached's own protocol conformance test.
-pub(crate) const MEMCAPABLE: Tool = Tool { program: "memcapable", package: "libmemcached-tools" };
+/// libmemcached's protocol conformance test, under the name Debian gives it.
+pub(crate) const MEMCAPABLE: Tool = Tool { program: "memccapable", package: "libmemcached-tools" };
 /// The kernel's profiler.
 pub(crate) const PERF: Tool = Tool { program: "perf", package: "linux-perf" };
 /// Runs the client flows.
