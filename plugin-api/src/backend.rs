@@ -36,7 +36,10 @@ pub use simple::{Simple, SimpleBackend, Stored};
 ///   next [`Backend::leave`], and after that as long as it is retained;
 /// * an expired item (`expires_at_ms <= now_ms`) is absent to every operation;
 /// * what [`crate::semantics::decide`] decides is what happens;
-/// * CAS tokens are never 0 and differ between any two states of a key.
+/// * CAS tokens are never 0 and change with every change of the value; an
+///   operation's `new_cas` (or a callback's), when not 0, becomes the token;
+/// * a write answers with the item it left (MODIFY: all of it, also when it
+///   kept the item), or with the one before under RETURN_OLD.
 pub trait Backend: Sized + Send + Sync + 'static {
     /// The backend's own settings; the host gives them as it read them.
     type Settings: DeserializeOwned + JsonSchema;

@@ -263,19 +263,21 @@ pub struct Change {
     pub status: Status,
     /// A number for the reply ([`crate::Op::number`]).
     pub note: i64,
+    /// The CAS token a `Replace` leaves; 0 = the backend's choice.
+    pub new_cas: u64,
 }
 
 impl Change {
     /// Leaves the item and answers `status`.
     #[must_use]
     pub fn keep(status: Status) -> Self {
-        Self { modify: Modify::Keep, status, note: 0 }
+        Self { modify: Modify::Keep, status, note: 0, new_cas: 0 }
     }
 
     /// Removes the item and answers OK.
     #[must_use]
     pub fn delete() -> Self {
-        Self { modify: Modify::Delete, status: Status::OK, note: 0 }
+        Self { modify: Modify::Delete, status: Status::OK, note: 0, new_cas: 0 }
     }
 
     /// Stores a value, with everything else as it was (or zero).
@@ -287,13 +289,20 @@ impl Change {
             marks: old.map_or(0, Item::marks),
             expires_at_ms: old.map_or(0, Item::expires_at_ms),
         };
-        Self { modify, status: Status::OK, note: 0 }
+        Self { modify, status: Status::OK, note: 0, new_cas: 0 }
     }
 
     /// The same with a number for the reply.
     #[must_use]
     pub fn with_note(mut self, note: i64) -> Self {
         self.note = note;
+        self
+    }
+
+    /// The same with the CAS token that the replaced item gets.
+    #[must_use]
+    pub fn with_cas(mut self, cas: u64) -> Self {
+        self.new_cas = cas;
         self
     }
 
@@ -308,6 +317,7 @@ impl Change {
             marks: 0,
             _rsv: [0; 3],
             note: self.note,
+            new_cas: self.new_cas,
         };
         match &self.modify {
             Modify::Keep => {}

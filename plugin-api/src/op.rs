@@ -43,7 +43,7 @@ const BLANK: RawOp = RawOp {
     _rsv1: [0; 3],
     modify: ptr::null(),
     cookie: 0,
-    _rsv2: 0,
+    new_cas: 0,
     out: ItemView::NONE,
 };
 
@@ -171,6 +171,14 @@ impl<'a> Op<'a> {
     #[inline]
     pub fn expires_at(mut self, expires_at_ms: u64) -> Self {
         self.raw.expires_at_ms = expires_at_ms;
+        self
+    }
+
+    /// Sets the CAS token that the write leaves (0 = the backend's choice).
+    #[must_use]
+    #[inline]
+    pub fn new_cas(mut self, cas: u64) -> Self {
+        self.raw.new_cas = cas;
         self
     }
 

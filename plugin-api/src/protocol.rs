@@ -121,7 +121,8 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     /// A connection is gone.
     fn close(&self, _worker: &mut Self::Worker, _session: Self::Session, _why: CloseReason) {}
 
-    /// Kinds of key events this protocol wants to hear of now.
+    /// Kinds of key events this protocol wants to hear of now. The host asks
+    /// again after each crossing, so it may change with what clients ask.
     fn event_kinds(&self) -> u32 {
         0
     }

@@ -34,7 +34,7 @@ pub fn decide(op: &Op<'_>, present: Option<&Item<'_>>) -> Change {
                 action::DELETE if present.is_some() => Modify::Delete,
                 _ => Modify::Keep,
             };
-            Change { modify, status: d.status, note: d.note }
+            Change { modify, status: d.status, note: d.note, new_cas: d.new_cas }
         }),
         OpCode::STORE
         | OpCode::APPEND
@@ -59,7 +59,7 @@ fn read(op: &Op<'_>, present: Option<&Item<'_>>) -> Change {
 
 fn set_deadline(item: &Item<'_>, expires_at_ms: u64) -> Change {
     let modify = Modify::SetMeta { flags: item.flags(), marks: item.marks(), expires_at_ms };
-    Change { modify, status: Status::OK, note: 0 }
+    Change { modify, status: Status::OK, note: 0, new_cas: 0 }
 }
 
 /// Whether the write may happen; else the status that says why not.
@@ -131,7 +131,7 @@ fn replace(op: &Op<'_>, present: Option<&Item<'_>>, value: Vec<u8>) -> Change {
         .filter(|_| raw.opts.has(Opts::KEEP_TTL))
         .map_or(raw.expires_at_ms, Item::expires_at_ms);
     let modify = Modify::Replace { value, flags, marks: raw.marks, expires_at_ms };
-    Change { modify, status: Status::OK, note: 0 }
+    Change { modify, status: Status::OK, note: 0, new_cas: raw.new_cas }
 }
 
 /// Whether a TOUCH's `IF_*` options hold for the item.

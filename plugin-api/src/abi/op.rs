@@ -6,7 +6,7 @@
 //!  16 key Buf      32 val Buf      48 arg Buf            inputs, borrowed
 //!  64 cas u64      72 delta i64    80 initial u64
 //!  88 expires_at_ms u64            96 flags u32 | marks u8 | rsv
-//! 104 modify *ModifyCall          112 cookie u64        120 rsv u64
+//! 104 modify *ModifyCall          112 cookie u64        120 new_cas u64
 //! 128 out ItemView (48 bytes)                            -> 176
 //! ```
 //!
@@ -227,7 +227,7 @@ pub mod action {
     pub const KEEP: u32 = 0;
     /// Store `value` with flags, marks and deadline.
     pub const REPLACE: u32 = 1;
-    /// Keep the value; set flags, marks and deadline. A new CAS token.
+    /// Keep the value; set flags, marks and deadline. The CAS token may stay.
     pub const SET_META: u32 = 2;
     /// Remove the item.
     pub const DELETE: u32 = 3;
@@ -249,6 +249,8 @@ pub struct Decision {
     pub _rsv: [u8; 3],
     /// Becomes the operation's `delta`.
     pub note: i64,
+    /// The CAS token a REPLACE leaves; 0 = the backend's choice.
+    pub new_cas: u64,
 }
 
 /// A read-modify-write callback. It may be called again with a newer item when
@@ -285,7 +287,8 @@ pub struct Op {
     pub _rsv1: [u8; 3],
     pub modify: *const ModifyCall,
     pub cookie: u64,
-    pub _rsv2: u64,
+    /// The CAS token a write leaves; 0 = the backend's choice.
+    pub new_cas: u64,
     pub out: ItemView,
 }
 
@@ -305,7 +308,7 @@ pub struct Reservation {
 const _: () = {
     assert!(size_of::<Buf>() == 16);
     assert!(size_of::<ItemView>() == 48);
-    assert!(size_of::<Decision>() == 48);
+    assert!(size_of::<Decision>() == 56);
     assert!(size_of::<Op>() == 176);
     assert!(offset_of!(Op, key) == 16);
     assert!(offset_of!(Op, cas) == 64);

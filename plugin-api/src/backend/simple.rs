@@ -49,10 +49,11 @@ impl Stored {
         self.expires_at_ms != 0 && self.expires_at_ms <= now_ms
     }
 
-    /// What a change makes of a present item, with a fresh CAS token; `None`
-    /// when nothing is left.
+    /// What a change makes of a present item, with a fresh CAS token (unless
+    /// the change names one); `None` when nothing is left.
     #[must_use]
-    pub fn after(present: Option<&Self>, change: &Change, new_cas: u64) -> Option<Self> {
+    pub fn after(present: Option<&Self>, change: &Change, fresh_cas: u64) -> Option<Self> {
+        let new_cas = if change.new_cas != 0 { change.new_cas } else { fresh_cas };
         match &change.modify {
             Modify::Keep => present.cloned(),
             Modify::Delete => None,
@@ -66,7 +67,7 @@ impl Stored {
             }),
             Modify::SetMeta { flags, marks, expires_at_ms } => present.map(|old| Self {
                 value: Arc::clone(&old.value),
-                cas: new_cas,
+                cas: old.cas,
                 expires_at_ms: *expires_at_ms,
                 flags: *flags,
                 marks: *marks,

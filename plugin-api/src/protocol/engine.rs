@@ -266,6 +266,7 @@ impl<P: Protocol> Engine<P> {
                 conn.landed = true;
                 continue;
             }
+            // After a body has landed, parse is called once without input.
             if rest.is_empty() && !conn.landed {
                 progress.parse = false;
                 return;
@@ -485,7 +486,10 @@ fn finish<P: Protocol>(turn: &mut Turn, progress: Progress) {
     turn.verdict = progress.verdict;
     turn.status = Status::OK;
     let left = turn.input.len - progress.cursor;
-    if let Some(body) = &conn.body {
+    // A body that has landed waits for what follows it, as input.
+    if let Some(body) = &conn.body
+        && body.left_bytes > 0
+    {
         body.announce(turn);
         turn.verdict |= verdict::BODY;
     }
