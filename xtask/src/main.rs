@@ -36,6 +36,8 @@ enum Task {
     Tidy,
     /// Measure server CPU per request against redis-server, memcached and the floor.
     Compare(compare::Args),
+    /// Start the release host, ask every kind of question, verify each answer, stop it: seconds.
+    Smoketest,
     /// Record the release host under load with perf and draw a flame graph.
     Flamegraph(flamegraph::Args),
 }
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Task::Test(args) => suite::run(&args),
         Task::Tidy => tidy::run(),
         Task::Compare(args) => compare::run(&args),
+        Task::Smoketest => compare::smoketest(),
         Task::Flamegraph(args) => flamegraph::run(&args),
     };
     match outcome {

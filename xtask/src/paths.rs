@@ -3,13 +3,19 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The plugins that a release build leaves beside the host, as `lib<name>.so`.
 pub(crate) const PLUGINS: [&str; 4] = ["resp", "memcache", "ping", "segcache"];
 
-/// The checkout's top folder.
+/// The checkout's top folder: that of the `cargo xtask` under way, else of the build.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ stands in the checkout")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let package = package.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        package.parent().expect("xtask/ stands in the checkout").to_path_buf()
+    })
 }
 
 /// Where cargo puts what it builds.

@@ -56,6 +56,12 @@ impl Guard {
             thread::sleep(LOOK_EVERY);
         }
     }
+
+    /// Asks the program to end with SIGTERM and gives it `limit` before it is killed.
+    pub(crate) fn stop(self, limit: Duration) -> Result<ExitStatus, Failure> {
+        sys::ask_to_end(&self.child);
+        self.wait(limit)
+    }
 }
 
 impl Drop for Guard {

@@ -11,7 +11,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Process groups alive at once: servers of one comparison, or one test step.
@@ -73,6 +73,12 @@ pub(crate) fn signal_group(group: i32, signal: i32) {
     debug_assert!(group > 1, "a group id names one group, never all processes");
     // SAFETY: plain system call; a negative id above means exactly this group.
     unsafe { libc::kill(-group, signal) };
+}
+
+/// Sends SIGTERM to one child.
+pub(crate) fn ask_to_end(child: &Child) {
+    // SAFETY: plain system call; the pid stays the child's until `child` is waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
 }
 
 /// From here on SIGINT, SIGTERM and SIGHUP kill all watched groups, then xtask.

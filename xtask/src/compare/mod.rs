@@ -8,10 +8,12 @@ mod load;
 mod report;
 mod resp;
 mod server;
+mod smoke;
 mod tape;
 mod workload;
 
 pub(crate) use bench::under_load;
+pub(crate) use smoke::smoketest;
 
 use crate::{Failure, install, paths, process, run, sys};
 use bench::Bench;
