@@ -225,6 +225,12 @@ impl PartialEq<[u8]> for Value<'_> {
     }
 }
 
+impl<const N: usize> PartialEq<[u8; N]> for Value<'_> {
+    fn eq(&self, other: &[u8; N]) -> bool {
+        *self == other[..]
+    }
+}
+
 /// What to do with an item that was looked at under its key's write order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Modify {
