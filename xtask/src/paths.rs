@@ -2,11 +2,10 @@
 //! `CARGO_TARGET_DIR` is honoured everywhere, because every path is asked for here.
 
 use std::env;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-
-/// The plugins that a release build leaves beside the host, as `lib<name>.so`.
-pub(crate) const PLUGINS: [&str; 4] = ["resp", "memcache", "ping", "segcache"];
 
 /// The checkout's top folder: that of the `cargo xtask` under way, else of the build.
 pub(crate) fn root() -> &'static Path {
@@ -34,4 +33,17 @@ pub(crate) fn release_dir() -> PathBuf {
 /// Where tools of the tests live (virtual environment, cargo-installed tools): never global.
 pub(crate) fn tools_dir() -> PathBuf {
     target_dir().join("xtask")
+}
+
+/// Names of the plugins of this checkout: a release build leaves each as `lib<name>.so`.
+pub(crate) fn plugins() -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root().join("plugins"))? {
+        let entry = entry?;
+        if entry.path().join("cdylib/Cargo.toml").is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }

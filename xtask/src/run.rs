@@ -3,6 +3,7 @@
 //! after `--` go to the host in place of these defaults' plugin list.
 
 use crate::{Failure, paths, sys};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -34,19 +35,21 @@ pub(crate) fn build_release() -> Result<(), Failure> {
     if !status.success() {
         return Err("the release build failed".to_owned());
     }
-    missing_products().map_or(Ok(()), |names| {
-        Err(format!("the release build left no {names} in {}", paths::release_dir().display()))
-    })
+    let missing = missing_products().map_err(|error| format!("cannot list plugins: {error}"))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (names, dir) = (missing.join(", "), paths::release_dir());
+    Err(format!("the release build left no {names} in {}", dir.display()))
 }
 
 /// Names what a release build should have made and did not.
-pub(crate) fn missing_products() -> Option<String> {
-    let programs = ["crucible-host", "crucible-benchmark"].map(str::to_owned);
-    let plugins = paths::PLUGINS.map(|name| format!("lib{name}.so"));
-    let missing: Vec<String> = programs
+fn missing_products() -> io::Result<Vec<String>> {
+    let plugins = paths::plugins()?.into_iter().map(|name| format!("lib{name}.so"));
+    Ok(["crucible-host", "crucible-benchmark"]
+        .map(str::to_owned)
         .into_iter()
         .chain(plugins)
         .filter(|name| !paths::release_dir().join(name).is_file())
-        .collect();
-    if missing.is_empty() { None } else { Some(missing.join(", ")) }
+        .collect())
 }
