@@ -97,7 +97,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// .. to here. A worker that sleeps in the kernel has left.
     fn leave(&self, _worker: &mut Self::Worker) {}
 
-    /// Removes everything that was stored before `delay_ms` from now.
+    /// Removes everything that was stored before `delay_ms` from now. A later
+    /// call replaces a delay that has not passed.
     fn flush(&self, worker: &mut Self::Worker, delay_ms: u64) -> Status;
 
     /// Visits about `budget` items from the cursor on and returns the next

@@ -203,10 +203,11 @@ impl Env {
         }
     }
 
-    /// Answers an operation that was PENDING. From any thread; `worker` is the
-    /// one that executed it.
+    /// Answers an operation that was PENDING: the one executed, or a copy with
+    /// its `tag` and `conn_id`. From any thread; `worker` is the one that
+    /// executed it. The item shown is copied during the call.
     pub fn complete(&self, worker: u32, op: &crate::Op<'_>) {
-        // SAFETY: the host copies the operation during the call.
+        // SAFETY: the host copies operation and value during the call.
         let _gone_is_fine = unsafe { self.api.complete()(self.api.ctx(), worker, op.raw()) };
     }
 

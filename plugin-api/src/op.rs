@@ -44,6 +44,8 @@ const BLANK: RawOp = RawOp {
     modify: ptr::null(),
     cookie: 0,
     new_cas: 0,
+    conn_id: 0,
+    _rsv2: 0,
     out: ItemView::NONE,
 };
 
@@ -285,6 +287,13 @@ impl<'a> Op<'a> {
     #[inline]
     pub unsafe fn raw_mut(&mut self) -> &mut RawOp {
         &mut self.raw
+    }
+}
+
+impl Op<'_> {
+    #[inline]
+    pub(crate) fn set_conn_id(&mut self, conn_id: u64) {
+        self.raw.conn_id = conn_id;
     }
 }
 

@@ -7,7 +7,8 @@
 //!  64 cas u64      72 delta i64    80 initial u64
 //!  88 expires_at_ms u64            96 flags u32 | marks u8 | rsv
 //! 104 modify *ModifyCall          112 cookie u64        120 new_cas u64
-//! 128 out ItemView (48 bytes)                            -> 176
+//! 128 conn_id u64                 136 rsv u64
+//! 144 out ItemView (48 bytes)                            -> 192, three lines
 //! ```
 //!
 //! Inputs stay valid until the crossing returns. A field that an opcode does
@@ -289,6 +290,9 @@ pub struct Op {
     pub cookie: u64,
     /// The CAS token a write leaves; 0 = the backend's choice.
     pub new_cas: u64,
+    /// The connection that asks, for completions and for tracing; 0 = none.
+    pub conn_id: u64,
+    pub _rsv2: u64,
     pub out: ItemView,
 }
 
@@ -309,11 +313,11 @@ const _: () = {
     assert!(size_of::<Buf>() == 16);
     assert!(size_of::<ItemView>() == 48);
     assert!(size_of::<Decision>() == 56);
-    assert!(size_of::<Op>() == 176);
+    assert!(size_of::<Op>() == 192);
     assert!(offset_of!(Op, key) == 16);
     assert!(offset_of!(Op, cas) == 64);
     assert!(offset_of!(Op, flags) == 96);
     assert!(offset_of!(Op, modify) == 104);
-    assert!(offset_of!(Op, out) == 128);
+    assert!(offset_of!(Op, out) == 144);
     assert!(size_of::<Reservation>() == 24);
 };

@@ -55,7 +55,9 @@ pub struct HostApi {
     pub gauge: unsafe extern "C" fn(_: *const c_void, _: RStr<'_>, _: RStr<'_>) -> u32,
     /// Any. Gives connection `conn_id` a WAKE turn with `token`, soon.
     pub wake: unsafe extern "C" fn(_: *const c_void, _: u64, _: u64) -> Status,
-    /// Any. Worker, operation: the answer to one that was PENDING.
+    /// Any. Worker, operation: the answer to one that was PENDING. The host
+    /// copies the operation and the value it shows during the call, and gives
+    /// connection `conn_id` a COMPLETION turn.
     pub complete: unsafe extern "C" fn(_: *const c_void, _: u32, _: *const Op) -> Status,
     /// Any. Runs the job on a thread that may block. BUSY when its queue is full.
     pub offload: unsafe extern "C" fn(_: *const c_void, _: JobFn, _: *mut c_void) -> Status,

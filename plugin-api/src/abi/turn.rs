@@ -53,6 +53,8 @@ pub mod verdict {
     /// The session panicked; the connection is closed at once and counted.
     pub const PANICKED: u32 = 1 << 6;
     /// `body` is set: receive `body_left` more bytes into it, then BODY_DONE.
+    /// Said once for a body; turns of other kinds may come meanwhile, without
+    /// input.
     pub const BODY: u32 = 1 << 7;
 }
 

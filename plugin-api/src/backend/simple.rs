@@ -6,6 +6,7 @@
 //! is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -128,22 +129,47 @@ pub trait Simple: Sized + Send + Sync + 'static {
 
 /// A whole backend made of a [`Simple`] store.
 #[derive(Debug)]
-pub struct SimpleBackend<S>(S);
+pub struct SimpleBackend<S> {
+    store: S,
+    /// When a delayed flush takes effect, unix milliseconds; 0 = none waits.
+    flush_at_ms: AtomicU64,
+}
 
 impl<S: Simple> SimpleBackend<S> {
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Lets a flush whose time has come take effect: everything present was
+    /// stored before it.
+    fn settle(&self, now_ms: u64) {
+        let at = self.flush_at_ms.load(Ordering::Relaxed);
+        // Relaxed: who wins the exchange clears; the store orders the rest.
+        if at != 0
+            && at <= now_ms
+            && self
+                .flush_at_ms
+                .compare_exchange(at, 0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.store.clear();
+        }
+    }
+
     fn run(&self, now_ms: u64, batch: &mut Batch<'_, '_>, i: usize) {
         let op = &batch[i];
         let (opts, code, key) = (op.raw().opts, op.code(), op.key());
         if code == OpCode::NOP {
             return batch[i].set_status(Status::OK);
         }
-        let (key_len_max, value_len_max) = self.0.limits();
+        let (key_len_max, value_len_max) = self.store.limits();
         if key.len() > key_len_max as usize || op.val().len() as u64 > value_len_max {
             return batch[i].set_status(Status::TOO_LARGE);
         }
         if matches!(code, OpCode::GET | OpCode::META) && !opts.has(Opts::SET_EXPIRY) {
             let touch = code == OpCode::GET && !opts.has(Opts::NO_TOUCH);
-            match self.0.get(key, now_ms, touch) {
+            match self.store.get(key, now_ms, touch) {
                 None => batch[i].set_status(Status::MISS),
                 Some(stored) if code == OpCode::META => {
                     batch[i].set_meta(&stored.item());
@@ -157,7 +183,7 @@ impl<S: Simple> SimpleBackend<S> {
             return;
         }
         let (mut status, mut note) = (Status::INTERNAL, 0);
-        let updated = self.0.update(key, now_ms, &mut |present| {
+        let updated = self.store.update(key, now_ms, &mut |present| {
             let item = present.map(Stored::item);
             let change = semantics::decide(&batch[i], item.as_ref());
             let too_large = matches!(&change.modify,
@@ -171,7 +197,7 @@ impl<S: Simple> SimpleBackend<S> {
             Err(status) => return batch[i].set_status(status),
         };
         batch[i].set_status(status);
-        if code != OpCode::NOP && (code == OpCode::MODIFY || status == Status::OK) {
+        if code == OpCode::MODIFY || status == Status::OK {
             batch[i].set_number(note);
         }
         let shown = if opts.has(Opts::RETURN_OLD) { before } else { after };
@@ -187,11 +213,12 @@ impl<S: Simple> Backend for SimpleBackend<S> {
     type Worker = WorkerCtx;
 
     fn create(settings: S::Settings, env: &Env) -> Result<Self, PluginError> {
-        S::create(settings, env).map(Self)
+        let store = S::create(settings, env)?;
+        Ok(Self { store, flush_at_ms: AtomicU64::new(0) })
     }
 
     fn capabilities(&self) -> Capabilities {
-        let (key_len_max, value_len_max) = self.0.limits();
+        let (key_len_max, value_len_max) = self.store.limits();
         let bits = Capabilities::CAS
             | Capabilities::FLAGS
             | Capabilities::TTL
@@ -206,16 +233,20 @@ impl<S: Simple> Backend for SimpleBackend<S> {
 
     fn execute(&self, ctx: &mut WorkerCtx, batch: &mut Batch<'_, '_>) {
         let now_ms = ctx.now_ms();
+        self.settle(now_ms);
         for i in 0..batch.len() {
             self.run(now_ms, batch, i);
         }
     }
 
-    fn flush(&self, _: &mut WorkerCtx, delay_ms: u64) -> Status {
+    fn flush(&self, ctx: &mut WorkerCtx, delay_ms: u64) -> Status {
         if delay_ms > 0 {
-            return Status::UNSUPPORTED;
+            let at = ctx.now_ms().saturating_add(delay_ms);
+            self.flush_at_ms.store(at, Ordering::Relaxed);
+        } else {
+            self.flush_at_ms.store(0, Ordering::Relaxed);
+            self.store.clear();
         }
-        self.0.clear();
         Status::OK
     }
 
@@ -227,12 +258,14 @@ impl<S: Simple> Backend for SimpleBackend<S> {
         visit: &mut dyn FnMut(&[u8], &Item<'_>) -> bool,
     ) -> Result<u64, Status> {
         let now_ms = ctx.now_ms();
-        Ok(self.0.scan(cursor, budget, now_ms, &mut |key, stored| visit(key, &stored.item())))
+        self.settle(now_ms);
+        Ok(self.store.scan(cursor, budget, now_ms, &mut |key, stored| visit(key, &stored.item())))
     }
 
-    fn stats(&self, _: &mut WorkerCtx, section: &str, visit: &mut dyn FnMut(&str, &str)) {
+    fn stats(&self, ctx: &mut WorkerCtx, section: &str, visit: &mut dyn FnMut(&str, &str)) {
+        self.settle(ctx.now_ms());
         if section.is_empty() {
-            self.0.stats(visit);
+            self.store.stats(visit);
         }
     }
 }

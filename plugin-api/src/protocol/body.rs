@@ -27,26 +27,35 @@ pub(crate) struct Body {
     /// Index of the first missing part.
     at: usize,
     pub(crate) left_bytes: u64,
+    /// The host was told where the rest goes, and fills it alone from then on.
+    announced: bool,
 }
 
 impl Body {
-    pub(crate) fn reserved(reservation: &Reservation, len_bytes: u64) -> Self {
-        // SAFETY: the backend answered `nparts` parts at `parts`.
-        let parts =
-            unsafe { std::slice::from_raw_parts(reservation.parts, reservation.nparts as usize) };
-        Self {
+    /// `None` when the backend lent another length than was asked for.
+    pub(crate) fn reserved(reservation: &Reservation, len_bytes: u64) -> Option<Self> {
+        let parts = match reservation.nparts {
+            0 => &[],
+            // SAFETY: the backend answered `nparts` parts at `parts`.
+            n => unsafe { std::slice::from_raw_parts(reservation.parts, n as usize) },
+        };
+        if parts.iter().map(|part| part.len as u64).sum::<u64>() != len_bytes {
+            return None;
+        }
+        Some(Self {
             token: reservation.token,
             own: Vec::new(),
             missing: parts.to_vec(),
             at: 0,
             left_bytes: len_bytes,
-        }
+            announced: false,
+        })
     }
 
     pub(crate) fn own(len_bytes: usize) -> Self {
         let mut own = vec![0; len_bytes];
         let missing = vec![BufMut { ptr: own.as_mut_ptr(), len: own.len() }];
-        Self { token: 0, own, missing, at: 0, left_bytes: len_bytes as u64 }
+        Self { token: 0, own, missing, at: 0, left_bytes: len_bytes as u64, announced: false }
     }
 
     /// Copies as much of the input as belongs to the body; returns how much.
@@ -74,8 +83,12 @@ impl Body {
         self.left_bytes = 0;
     }
 
-    /// Tells the host where the rest goes.
-    pub(crate) fn announce(&self, turn: &mut Turn) {
+    /// Tells the host where the rest goes: once, because only the host knows
+    /// from then on how much is still missing. True when it was told now.
+    pub(crate) fn announce(&mut self, turn: &mut Turn) -> bool {
+        if std::mem::replace(&mut self.announced, true) {
+            return false;
+        }
         let parts = &self.missing[self.at..];
         turn.body = Reservation {
             token: self.token,
@@ -84,6 +97,7 @@ impl Body {
             _rsv: 0,
         };
         turn.body_left = self.left_bytes;
+        true
     }
 
     /// Gives the memory back, unpublished.

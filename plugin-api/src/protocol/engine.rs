@@ -23,10 +23,11 @@ use super::body::Body;
 use super::queue::Planned;
 use super::{After, CloseReason, ConnInfo, Event, Flow, Next, Protocol, Queue, Service};
 use crate::abi::caps::Capabilities;
-use crate::abi::op::{Buf, Op as RawOp};
+use crate::abi::op::{Buf, ItemView, Op as RawOp, item_kind};
 use crate::abi::status::Status;
 use crate::abi::turn::{KeyEvent as RawKeyEvent, Turn, TurnEvent, key_event, verdict};
 use crate::env::{KeyEvent, KeyEventKind};
+use crate::item::Item;
 use crate::op::Op;
 use crate::out::Out;
 use crate::thunk::guard;
@@ -37,10 +38,21 @@ pub(crate) struct Conn<P: Protocol> {
     conn_id: u64,
     blocked: bool,
     closing: bool,
+    ending: Ending,
     /// A body landed; `parse` is due even without input.
     landed: bool,
     body: Option<Body>,
     pending: Option<Box<Pending<P::Ticket>>>,
+}
+
+/// How a connection comes to its end when its session agreed to one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// No more input comes: closes once what came is answered.
+    Input,
+    /// The host drains: closes once nothing is begun.
+    Begun,
 }
 
 /// A command with operations that will be completed later.
@@ -48,7 +60,7 @@ struct Pending<T> {
     ticket: T,
     ops: Vec<RawOp>,
     /// What the operations' keys and values point to.
-    _kept: Vec<Box<[u8]>>,
+    kept: Vec<Box<[u8]>>,
     left: usize,
 }
 
@@ -59,7 +71,10 @@ struct Progress {
     parse: bool,
     verdict: u32,
     skip: u64,
+    /// Nothing more is to be replied to.
     dead: bool,
+    /// A command of this crossing waits for a completion.
+    held: bool,
 }
 
 /// One worker's side of a protocol.
@@ -102,6 +117,7 @@ impl<P: Protocol> Engine<P> {
             conn_id: info.id,
             blocked: false,
             closing: false,
+            ending: Ending::No,
             landed: false,
             body: None,
             pending: None,
@@ -160,7 +176,7 @@ impl<P: Protocol> Engine<P> {
         };
         // SAFETY: the host lends the sink for this turn.
         let sink = unsafe { &mut *turn.sink };
-        self.queue.begin_parse(i as u32);
+        self.queue.begin_parse(i as u32, turn.conn_id);
         let (ops, plan) = (self.queue.ops.len(), self.queue.plan.len());
         let flow = guard(|| {
             let mut out = Out::new(sink, &self.service);
@@ -175,8 +191,10 @@ impl<P: Protocol> Engine<P> {
             }
             Ok(Flow::Close) => {
                 // What the peer sent before is still answered.
-                if event == Event::HalfClose && !conn.blocked {
-                    progress.verdict |= verdict::CLOSE_AFTER_FLUSH;
+                if event == Event::HalfClose && (!conn.blocked || conn.pending.is_some()) {
+                    conn.ending = Ending::Input;
+                } else if event == Event::Drain && (!conn.blocked || conn.pending.is_some()) {
+                    conn.ending = Ending::Begun;
                 } else {
                     conn.closing = true;
                     progress.parse = false;
@@ -208,16 +226,17 @@ impl<P: Protocol> Engine<P> {
         (op.status, op.delta, op.out) = (done.status, done.delta, done.out);
         pending.left -= 1;
         if pending.left > 0 {
+            keep_value(&mut op.out, &mut pending.kept);
             return;
         }
-        let Pending { ticket, ops, _kept, .. } =
+        let Pending { ticket, ops, kept: _kept, .. } =
             *conn.pending.take().expect("looked at a few lines above");
         conn.blocked = false;
         self.progress[i].parse = !conn.closing;
         // SAFETY: Op is transparent over RawOp, and vectors of both are alike;
         // keys point into `_kept`, values are valid for this crossing.
         let ops = unsafe { mem::transmute::<Vec<RawOp>, Vec<Op<'static>>>(ops) };
-        self.queue.begin_parse(i as u32);
+        self.queue.begin_parse(i as u32, turns[i].conn_id);
         self.reply_one(protocol, &mut turns[i], i, ticket, &ops);
     }
 
@@ -252,7 +271,7 @@ impl<P: Protocol> Engine<P> {
         let (conn, input) =
             unsafe { (&mut *turn.session.cast::<Conn<P>>(), turn.input.bytes::<'static>()) };
         let progress = &mut self.progress[i];
-        self.queue.begin_parse(i as u32);
+        self.queue.begin_parse(i as u32, turn.conn_id);
         loop {
             let rest = &input[progress.cursor..];
             if let Some(body) = &mut conn.body
@@ -273,14 +292,20 @@ impl<P: Protocol> Engine<P> {
             }
             conn.landed = false;
             self.queue.body = conn.body.take();
+            self.queue.began_body = false;
             let (ops, plan) = (self.queue.ops.len(), self.queue.plan.len());
             let parsed = guard(|| {
                 protocol.parse(&mut self.worker, &mut conn.session, rest, &mut self.queue)
             });
             conn.body = self.queue.body.take();
             let parsed = match parsed {
-                Ok(parsed) if parsed.consumed <= rest.len() => parsed,
-                // A lie about the input is a defect like a panic.
+                Ok(parsed)
+                    if parsed.consumed <= rest.len()
+                        && (parsed.next != Next::Body || self.queue.began_body) =>
+                {
+                    parsed
+                }
+                // A lie about input or body is a defect like a panic.
                 _ => {
                     self.queue.rewind(ops, plan);
                     return progress.panicked();
@@ -294,16 +319,18 @@ impl<P: Protocol> Engine<P> {
                     return;
                 }
                 Next::Again => {
-                    if !self.queue.should_stop() && self.queue.plan.len() == plan {
-                        // Nothing queued and nothing consumed: it will not
-                        // get better without more input.
-                        progress.parse = parsed.consumed > 0;
-                        if !progress.parse {
-                            return;
-                        }
+                    // Nothing queued and nothing consumed: it will not get
+                    // better without more input.
+                    if parsed.consumed == 0 && self.queue.plan.len() == plan {
+                        progress.parse = false;
+                        return;
                     }
                 }
                 Next::Discard(n) => {
+                    if n == 0 && parsed.consumed == 0 && self.queue.plan.len() == plan {
+                        progress.parse = false;
+                        return;
+                    }
                     let here = n.min((input.len() - progress.cursor) as u64);
                     progress.cursor += here as usize;
                     if n > here {
@@ -346,7 +373,6 @@ impl<P: Protocol> Engine<P> {
     fn reply_round(&mut self, protocol: &P, turns: &mut [Turn]) {
         let mut ops = mem::replace(&mut self.queue.ops, mem::take(&mut self.done_ops));
         let mut plan = mem::replace(&mut self.queue.plan, mem::take(&mut self.done_plan));
-        self.queue.begin_parse(0);
         if self.service.ctx().wanted_events() != 0 {
             self.tell_events(turns, &ops, &plan);
         }
@@ -357,15 +383,22 @@ impl<P: Protocol> Engine<P> {
             }
             let turn = &mut turns[i];
             let its = &ops[planned.ops_start as usize..planned.ops_end as usize];
-            if self.async_backend && its.iter().any(|op| op.status() == Status::PENDING) {
+            let held = self.progress[i].held;
+            if self.async_backend && !held && its.iter().any(|op| op.status() == Status::PENDING) {
                 self.progress[i].parse = false;
                 // SAFETY: see the module.
                 let conn = unsafe { &mut *turn.session.cast::<Conn<P>>() };
                 conn.blocked = true;
                 conn.pending = Some(Box::new(hold(planned.ticket, its)));
+                self.progress[i].held = true;
                 continue;
             }
-            self.queue.turn = planned.turn;
+            if self.progress[i].held {
+                // It went on behind `should_stop`: the order is lost.
+                self.progress[i].panicked();
+                continue;
+            }
+            self.queue.begin_parse(planned.turn, turn.conn_id);
             self.reply_one(protocol, turn, i, planned.ticket, its);
         }
         ops.clear();
@@ -398,6 +431,7 @@ impl<P: Protocol> Engine<P> {
             }
             Ok(After::Close) => {
                 conn.closing = true;
+                progress.dead = true;
                 progress.parse = false;
             }
             Ok(After::CloseNow) => {
@@ -456,24 +490,39 @@ impl Progress {
 /// Copies what a pending command's operations point to.
 fn hold<T>(ticket: T, ops: &[Op<'_>]) -> Pending<T> {
     let mut kept = Vec::new();
-    let mut keep = |bytes: &[u8]| {
-        let copy: Box<[u8]> = bytes.into();
-        let buf = Buf::of(&copy);
-        kept.push(copy);
-        buf
-    };
     let copies: Vec<RawOp> = ops
         .iter()
-        .map(|op| RawOp {
-            key: keep(op.key()),
-            val: keep(op.val()),
-            arg: keep(op.get_arg()),
-            modify: std::ptr::null(),
-            ..*op.raw()
+        .map(|op| {
+            let mut copy = RawOp {
+                key: keep(op.key(), &mut kept),
+                val: keep(op.val(), &mut kept),
+                arg: keep(op.get_arg(), &mut kept),
+                modify: std::ptr::null(),
+                ..*op.raw()
+            };
+            keep_value(&mut copy.out, &mut kept);
+            copy
         })
         .collect();
     let left = ops.iter().filter(|op| op.status() == Status::PENDING).count();
-    Pending { ticket, ops: copies, _kept: kept, left }
+    Pending { ticket, ops: copies, kept, left }
+}
+
+fn keep(bytes: &[u8], kept: &mut Vec<Box<[u8]>>) -> Buf {
+    kept.push(bytes.into());
+    kept.last().map_or(Buf::EMPTY, |copy| Buf::of(copy))
+}
+
+/// Lets a view outlive the crossing that answered it, by a copy of its value.
+fn keep_value(view: &mut ItemView, kept: &mut Vec<Box<[u8]>>) {
+    // SAFETY: the view was answered in this crossing.
+    let Some(item) = (unsafe { Item::from_view(*view) }) else { return };
+    if view.kind == item_kind::META {
+        return;
+    }
+    let copy = keep(&item.value().to_cow(), kept);
+    (view.ptr, view.guard) = (copy.ptr, 0);
+    (view.kind, view.nparts) = (item_kind::CONTIGUOUS, 0);
 }
 
 /// Writes a turn's out-fields.
@@ -486,20 +535,27 @@ fn finish<P: Protocol>(turn: &mut Turn, progress: Progress) {
     turn.verdict = progress.verdict;
     turn.status = Status::OK;
     let left = turn.input.len - progress.cursor;
+    let begun = left > 0 || conn.body.is_some() || progress.skip > 0;
     // A body that has landed waits for what follows it, as input.
-    if let Some(body) = &conn.body
+    if let Some(body) = &mut conn.body
         && body.left_bytes > 0
+        && body.announce(turn)
     {
-        body.announce(turn);
         turn.verdict |= verdict::BODY;
     }
-    if conn.closing {
+    let goes_on = progress.verdict & verdict::MORE != 0 || conn.pending.is_some();
+    conn.closing |= match conn.ending {
+        Ending::No => false,
+        Ending::Input => !goes_on,
+        Ending::Begun => !goes_on && !begun,
+    };
+    if conn.closing && conn.pending.is_none() {
         turn.verdict |= verdict::CLOSE_AFTER_FLUSH;
     }
     if conn.blocked {
         turn.verdict |= verdict::BLOCKED;
     }
-    if left > 0 || conn.body.is_some() || progress.skip > 0 {
+    if begun {
         turn.verdict |= verdict::PARTIAL;
     }
 }

@@ -65,8 +65,11 @@ pub struct Queue<'a, T> {
     pub(crate) plan: Vec<Planned<T>>,
     pub(crate) barrier: bool,
     pub(crate) turn: u32,
+    conn_id: u64,
     /// The current connection's body, while its session parses.
     pub(crate) body: Option<Body>,
+    /// The session began a body in this call of `parse`.
+    pub(crate) began_body: bool,
     open: u32,
     modifies: Vec<SlotPtr<'a>>,
     bodies: Vec<Vec<u8>>,
@@ -83,7 +86,9 @@ impl<'a, T> Queue<'a, T> {
             plan: Vec::with_capacity(2 * ROUND_OPS),
             barrier: false,
             turn: 0,
+            conn_id: 0,
             body: None,
+            began_body: false,
             open: 0,
             modifies: Vec::new(),
             bodies: Vec::new(),
@@ -96,7 +101,8 @@ impl<'a, T> Queue<'a, T> {
 
     /// Adds an operation to the command in the making.
     #[inline]
-    pub fn op(&mut self, op: Op<'a>) {
+    pub fn op(&mut self, mut op: Op<'a>) {
+        op.set_conn_id(self.conn_id);
         self.ops.push(op);
     }
 
@@ -124,7 +130,7 @@ impl<'a, T> Queue<'a, T> {
             raw.code = OpCode::MODIFY;
             raw.modify = &raw const (*slot).call;
         }
-        self.ops.push(op);
+        self.op(op);
         self.ops.last_mut().expect("pushed a line above")
     }
 
@@ -139,7 +145,7 @@ impl<'a, T> Queue<'a, T> {
     /// A command of one operation.
     #[inline]
     pub fn command(&mut self, op: Op<'a>, ticket: T) {
-        self.ops.push(op);
+        self.op(op);
         self.end(ticket);
     }
 
@@ -152,7 +158,20 @@ impl<'a, T> Queue<'a, T> {
 
     /// Drops the operations of the command in the making.
     pub fn cancel(&mut self) {
-        self.ops.truncate(self.open as usize);
+        self.cut(self.open as usize);
+    }
+
+    /// Drops the operations behind the first `len`; a body that one of them
+    /// would have published goes back to the backend.
+    fn cut(&mut self, len: usize) {
+        if self.ops.len() == len {
+            return;
+        }
+        for op in self.ops.drain(len..) {
+            if op.code() == OpCode::COMMIT {
+                self.service.abort(op.raw().cookie);
+            }
+        }
     }
 
     /// True when `parse` should stop with [`super::Next::Again`]: the round is
@@ -199,8 +218,11 @@ impl<'a, T> Queue<'a, T> {
     ///
     /// # Errors
     /// TOO_LARGE, NO_MEMORY, ...: answer it, and let the body be discarded.
+    /// INVALID while another body is held.
     pub fn begin_body(&mut self, key: &[u8], len_bytes: u64, opts: Opts) -> Result<(), Status> {
-        debug_assert!(self.body.is_none(), "one body at a time");
+        if self.body.is_some() {
+            return Err(Status::INVALID);
+        }
         let caps = *self.service.capabilities();
         let len = usize::try_from(len_bytes).map_err(|_| Status::TOO_LARGE)?;
         if len_bytes > caps.value_len_max || key.len() > caps.key_len_max as usize {
@@ -212,14 +234,19 @@ impl<'a, T> Queue<'a, T> {
             unsafe { op.raw_mut().val = Buf { ptr: std::ptr::null(), len } };
             match self.service.reserve(&op) {
                 Ok(reservation) => {
-                    self.body = Some(Body::reserved(&reservation, len_bytes));
+                    let body = Body::reserved(&reservation, len_bytes);
+                    let Some(body) = body else {
+                        self.service.abort(reservation.token);
+                        return Err(Status::INTERNAL);
+                    };
+                    (self.body, self.began_body) = (Some(body), true);
                     return Ok(());
                 }
                 Err(Status::UNSUPPORTED) => {}
                 Err(status) => return Err(status),
             }
         }
-        self.body = Some(Body::own(len));
+        (self.body, self.began_body) = (Some(Body::own(len)), true);
         Ok(())
     }
 
@@ -227,8 +254,9 @@ impl<'a, T> Queue<'a, T> {
     /// condition, flags and deadline, as [`Op::store`] does.
     pub fn commit_body(&mut self, mut store: Op<'a>) {
         let Some(mut body) = self.body.take() else {
-            store.set_status(Status::INVALID);
-            return self.ops.push(store);
+            // SAFETY: an integer; the backend refuses a code it does not know.
+            unsafe { store.raw_mut().code = OpCode(u16::MAX) };
+            return self.op(store);
         };
         debug_assert_eq!(body.left_bytes, 0, "commit before the body landed");
         let val = if body.token == 0 {
@@ -244,7 +272,7 @@ impl<'a, T> Queue<'a, T> {
             raw.cookie = body.token;
             raw.val = val;
         }
-        self.ops.push(store);
+        self.op(store);
     }
 
     /// Gives the body's memory back, unpublished.
@@ -285,15 +313,16 @@ impl<'a, T> Queue<'a, T> {
         }
     }
 
-    pub(crate) fn begin_parse(&mut self, turn: u32) {
+    pub(crate) fn begin_parse(&mut self, turn: u32, conn_id: u64) {
         self.turn = turn;
+        self.conn_id = conn_id;
         self.barrier = false;
         self.open = self.ops.len() as u32;
     }
 
     /// Drops everything queued since there were so many operations and plans.
     pub(crate) fn rewind(&mut self, ops: usize, plan: usize) {
-        self.ops.truncate(ops);
+        self.cut(ops);
         self.plan.truncate(plan);
         self.open = ops as u32;
     }

@@ -13,7 +13,7 @@ use crate::abi::caps::Capabilities;
 use crate::abi::op::{Buf, ItemView, Op as RawOp, Reservation};
 use crate::abi::status::Status;
 use crate::abi::tables::{BackendFns_Ref, ItemFn};
-use crate::env::{Env, WorkerCtx, stat_arg, stat_fn};
+use crate::env::{Env, KeyEvent, KeyEventKind, WorkerCtx, stat_arg, stat_fn};
 use crate::item::Item;
 use crate::op::Op;
 use crate::thunk::guard;
@@ -90,10 +90,16 @@ impl Service {
     }
 
     /// Removes everything that was stored before `delay_ms` from now. Call it
-    /// when replying to a barrier, so that commands keep their order.
+    /// when replying to a barrier, so that commands keep their order. A later
+    /// call replaces a delay that has not passed.
     pub fn flush(&self, delay_ms: u64) -> Status {
         // SAFETY: this worker's thread.
-        unsafe { self.fns.flush()(self.fns.ctx(), self.fns.worker(), delay_ms) }
+        let status = unsafe { self.fns.flush()(self.fns.ctx(), self.fns.worker(), delay_ms) };
+        if status == Status::OK && delay_ms == 0 {
+            let kind = KeyEventKind::FLUSHED;
+            self.ctx.emit(KeyEvent { kind, key: &[], conn_id: 0, value_len: 0 });
+        }
+        status
     }
 
     /// Visits about `budget` items from a cursor on; returns the next cursor, 0
