@@ -216,7 +216,7 @@ fn host(dir: &std::path::Path, cpu: usize, resp: SocketAddr, memcache: SocketAdd
 
 fn floor(cpu: usize, address: SocketAddr, value_len_bytes: usize) -> Command {
     let mut command = Command::new(paths::release_dir().join("examples/floor"));
-    command.args(["--bind", &address.to_string(), "--cpu", &cpu.to_string()]);
+    command.args(["--port", &address.port().to_string(), "--cpu", &cpu.to_string()]);
     command.args(["--value-bytes", &value_len_bytes.to_string()]);
     command
 }
