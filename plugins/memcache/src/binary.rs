@@ -231,7 +231,8 @@ impl Header {
     /// Reads a header. `None`: the first byte is not that of a request.
     pub fn read(bytes: &[u8; BINARY_HEADER_LEN_BYTES]) -> Option<Self> {
         let u16_at = |i: usize| u16::from_be_bytes([bytes[i], bytes[i + 1]]);
-        let u32_at = |i: usize| u32::from_be_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+        let u32_at =
+            |i: usize| u32::from_be_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         (bytes[0] == MAGIC_REQUEST).then(|| Self {
             opcode_byte: bytes[1],
             key_len: u16_at(2),
@@ -262,7 +263,8 @@ impl Header {
         };
         let key_len = usize::from(self.key_len);
         let fits = key_len <= KEY_LEN_BYTES_MAX;
-        if !fits || !opcode.takes(usize::from(self.extras_len), key_len, self.value_len() as usize) {
+        if !fits || !opcode.takes(usize::from(self.extras_len), key_len, self.value_len() as usize)
+        {
             return Verdict::RefuseAndClose(Status::Invalid);
         }
         Verdict::Request(opcode, quiet)
@@ -310,7 +312,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn header(opcode: u8, extras: u8, key: u16, body: u32) -> Header {
-        Header { opcode_byte: opcode, key_len: key, extras_len: extras, body_len: body, opaque: 7, cas: 9 }
+        Header {
+            opcode_byte: opcode,
+            key_len: key,
+            extras_len: extras,
+            body_len: body,
+            opaque: 7,
+            cas: 9,
+        }
     }
 
     #[test]
@@ -324,7 +333,10 @@ mod tests {
         b[12..16].copy_from_slice(&[1, 2, 3, 4]);
         b[23] = 5;
         let h = Header::read(&b).unwrap();
-        assert_eq!((h.key_len, h.extras_len, h.body_len, h.opaque, h.cas), (3, 8, 15, 0x0102_0304, 5));
+        assert_eq!(
+            (h.key_len, h.extras_len, h.body_len, h.opaque, h.cas),
+            (3, 8, 15, 0x0102_0304, 5)
+        );
         assert_eq!(h.value_len(), 4);
         assert_eq!(h.judge(), Verdict::Request(Opcode::Set, false));
         b[0] = 0x81;

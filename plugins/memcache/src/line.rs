@@ -30,7 +30,11 @@ pub enum Line<'a> {
 pub fn find(input: &[u8], scanned: usize, multiget_len_max: usize) -> Line<'_> {
     let from = scanned.min(input.len());
     let Some(at) = memchr::memchr(b'\n', &input[from..]) else {
-        return if endless(input, multiget_len_max) { Line::Endless } else { Line::Partial { scanned: input.len() } };
+        return if endless(input, multiget_len_max) {
+            Line::Endless
+        } else {
+            Line::Partial { scanned: input.len() }
+        };
     };
     let newline = from + at;
     let mut end = newline;
@@ -48,7 +52,9 @@ fn endless(input: &[u8], multiget_len_max: usize) -> bool {
     }
     let command = input.trim_ascii_start_spaces();
     let multiget = command.starts_with(b"get ") || command.starts_with(b"gets ");
-    input.len() - command.len() > LINE_LEADING_SPACES_MAX || !multiget || input.len() > multiget_len_max
+    input.len() - command.len() > LINE_LEADING_SPACES_MAX
+        || !multiget
+        || input.len() > multiget_len_max
 }
 
 trait TrimSpaces {
@@ -159,7 +165,10 @@ mod tests {
         assert_eq!(find(&long("gets ", 10_000), 0, 9999), Line::Endless);
         assert_eq!(find(&long("gat 1 ", 3000), 0, 9999), Line::Endless);
         assert_eq!(find(&long(&" ".repeat(100), 3000), 0, 9999), Line::Endless);
-        assert_eq!(find(&long(&(" ".repeat(100) + "get "), 3000), 0, 9999), Line::Partial { scanned: 3000 });
+        assert_eq!(
+            find(&long(&(" ".repeat(100) + "get "), 3000), 0, 9999),
+            Line::Partial { scanned: 3000 }
+        );
     }
 
     #[test]

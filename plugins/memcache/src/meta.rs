@@ -4,7 +4,9 @@
 //! keeps the order of the request; an error line is memcached's own. Parsing never touches the
 //! store. Called by [`crate::text`]; obeyed by the session, answered by [`crate::meta_reply`].
 
-use crate::limits::{KEY_LEN_BYTES_MAX, META_WORDS_MAX, OPAQUE_LEN_BYTES_MAX, VALUE_LEN_BYTES_WIRE_MAX};
+use crate::limits::{
+    KEY_LEN_BYTES_MAX, META_WORDS_MAX, OPAQUE_LEN_BYTES_MAX, VALUE_LEN_BYTES_WIRE_MAX,
+};
 use crate::line::Split;
 use crate::number::{parse_i32, parse_u32, parse_u64};
 
@@ -172,12 +174,20 @@ impl<'a> Flags<'a> {
                 b'R' => f.recache_s = number(parse_i32(token), BAD_TOKEN, &mut error),
                 b'C' => f.cas = number(parse_u64(token), BAD_TOKEN, &mut error),
                 b'E' => f.new_cas = number(parse_u64(token), BAD_TOKEN, &mut error),
-                b'F' => f.client_flags = number(parse_u32(token), BAD_LINE, &mut error).unwrap_or(0),
+                b'F' => {
+                    f.client_flags = number(parse_u32(token), BAD_LINE, &mut error).unwrap_or(0)
+                }
                 b'J' => {
                     let line = "CLIENT_ERROR invalid numeric initial value";
                     f.initial = number(parse_u64(token), line, &mut error).unwrap_or(0);
                 }
-                b'D' => f.delta = number(parse_u64(token), "CLIENT_ERROR invalid numeric delta value", &mut error),
+                b'D' => {
+                    f.delta = number(
+                        parse_u64(token),
+                        "CLIENT_ERROR invalid numeric delta value",
+                        &mut error,
+                    )
+                }
                 b'M' => match token {
                     [mode] => f.mode = Some(*mode),
                     _ => error = Some("CLIENT_ERROR incorrect length for M token"),
@@ -281,8 +291,8 @@ fn keyed<'a>(words: &[&'a [u8]], more: bool) -> Result<(&'a [u8], Flags<'a>), Re
     if more {
         return Err(TOO_MANY.into());
     }
-    let flags =
-        Flags::parse(flags).map_err(|e| if e == OPAQUE_TOO_LONG { e } else { INVALID_OR_DUPLICATE })?;
+    let flags = Flags::parse(flags)
+        .map_err(|e| if e == OPAQUE_TOO_LONG { e } else { INVALID_OR_DUPLICATE })?;
     Ok((key, flags))
 }
 
@@ -323,7 +333,9 @@ fn set<'a>(words: &[&'a [u8]], more: bool) -> Result<Meta<'a>, Refusal> {
 
 fn debug<'a>(words: &[&'a [u8]]) -> Result<Meta<'a>, Refusal> {
     match words {
-        [_, key, rest @ ..] if fits(key) => Ok(Meta::Debug(key, rest.first().is_some_and(|f| *f == b"b"))),
+        [_, key, rest @ ..] if fits(key) => {
+            Ok(Meta::Debug(key, rest.first().is_some_and(|f| *f == b"b")))
+        }
         _ => Err(BAD_LINE.into()),
     }
 }
@@ -339,7 +351,10 @@ mod tests {
 
     fn flags(line: &[u8]) -> Flags<'_> {
         match parsed(line).unwrap() {
-            Meta::Get(_, f) | Meta::Set(_, f, ..) | Meta::Delete(_, f) | Meta::Arithmetic(_, f, _) => f,
+            Meta::Get(_, f)
+            | Meta::Set(_, f, ..)
+            | Meta::Delete(_, f)
+            | Meta::Arithmetic(_, f, _) => f,
             Meta::Debug(..) => panic!("me has no flags"),
         }
     }
@@ -387,7 +402,11 @@ mod tests {
             (b"ms k -1", BAD_LINE),
             (b"ms k 2147483647", BAD_LINE),
         ] {
-            assert_eq!(parsed(line).unwrap_err(), Refusal { line: want, body_len: None }, "{line:?}");
+            assert_eq!(
+                parsed(line).unwrap_err(),
+                Refusal { line: want, body_len: None },
+                "{line:?}"
+            );
         }
     }
 
@@ -401,7 +420,11 @@ mod tests {
             (b"ms k 2 Fabc", BAD_LINE),
             (b"ms k 2 a b c d e f g h i j k l m n o p q", TOO_MANY),
         ] {
-            assert_eq!(parsed(line).unwrap_err(), Refusal { line: want, body_len: Some(2) }, "{line:?}");
+            assert_eq!(
+                parsed(line).unwrap_err(),
+                Refusal { line: want, body_len: Some(2) },
+                "{line:?}"
+            );
         }
     }
 

@@ -170,7 +170,9 @@ pub fn parse(line: &[u8]) -> Command<'_> {
         b"gets" => get(rest, true),
         [b'm', letter] => match meta::parse(*letter, line) {
             Some(Ok(meta)) => Command::Meta(meta),
-            Some(Err(r)) => Command::Refused(Refused { line: r.line, noreply: false, body_len: r.body_len }),
+            Some(Err(r)) => {
+                Command::Refused(Refused { line: r.line, noreply: false, body_len: r.body_len })
+            }
             None if *letter == b'n' => Command::MetaNoop,
             None => ERROR,
         },
@@ -342,7 +344,9 @@ fn cache_memlimit(line: &[u8]) -> Command<'_> {
     let Some((words, noreply)) = args(&split, 1, 2) else { return ERROR };
     match parse_u32(words[0]) {
         None => refused_quietly("ERROR", noreply),
-        Some(0..8) => refused_quietly("MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m", noreply),
+        Some(0..8) => {
+            refused_quietly("MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m", noreply)
+        }
         Some(mib) if mib > 1_000_000_000 => {
             refused_quietly("MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes", noreply)
         }
@@ -389,7 +393,10 @@ mod tests {
     #[test]
     fn storage_lines() {
         let s = stored(b"set key 5 -1 10 noreply");
-        assert_eq!((s.verb, s.key, s.flags, s.exptime_s, s.len, s.noreply), (Verb::Set, &b"key"[..], 5, -1, 10, true));
+        assert_eq!(
+            (s.verb, s.key, s.flags, s.exptime_s, s.len, s.noreply),
+            (Verb::Set, &b"key"[..], 5, -1, 10, true)
+        );
         assert_eq!(stored(b"cas k 0 0 1 77").verb, Verb::Cas(77));
         assert!(stored(b"cas k 0 0 1 77 noreply").noreply);
         assert!(!stored(b"  add  k 4294967295 0 0 junk ").noreply);
@@ -420,10 +427,17 @@ mod tests {
 
     #[test]
     fn delete_takes_an_old_zero() {
-        for (line, noreply) in [(&b"delete k"[..], false), (b"delete k 0", false), (b"delete k noreply", true), (b"delete k 0 noreply", true)] {
+        for (line, noreply) in [
+            (&b"delete k"[..], false),
+            (b"delete k 0", false),
+            (b"delete k noreply", true),
+            (b"delete k 0 noreply", true),
+        ] {
             assert_eq!(parse(line), Command::Delete { key: b"k", noreply }, "{line:?}");
         }
-        for (line, noreply) in [(&b"delete k 1"[..], false), (b"delete k 1 noreply", true), (b"delete k 0 1", false)] {
+        for (line, noreply) in
+            [(&b"delete k 1"[..], false), (b"delete k 1 noreply", true), (b"delete k 0 1", false)]
+        {
             assert_eq!(refusal(line).noreply, noreply, "{line:?}");
         }
         // A key of that name is a key.
@@ -433,31 +447,68 @@ mod tests {
     #[test]
     fn what_is_no_command_is_an_error() {
         for line in [
-            &b""[..], b" ", b"\r", b"x", b"GET a", b"get", b"get  ", b"gets", b"gat", b"set", b"set k 0 0",
-            b"set k 0 0 1 2 3", b"cas k 0 0 1", b"incr k", b"incr k 1 2 3", b"touch k", b"delete",
-            b"delete k 0 1 2", b"verbosity", b"verbosity 1 2 3", b"flush_all 0 0 0", b"mz", b"m", b"quitt",
-            b"slabs", b"slabs automove 1", b"lru tune 1 2 3 4", b"get\ta",
+            &b""[..],
+            b" ",
+            b"\r",
+            b"x",
+            b"GET a",
+            b"get",
+            b"get  ",
+            b"gets",
+            b"gat",
+            b"set",
+            b"set k 0 0",
+            b"set k 0 0 1 2 3",
+            b"cas k 0 0 1",
+            b"incr k",
+            b"incr k 1 2 3",
+            b"touch k",
+            b"delete",
+            b"delete k 0 1 2",
+            b"verbosity",
+            b"verbosity 1 2 3",
+            b"flush_all 0 0 0",
+            b"mz",
+            b"m",
+            b"quitt",
+            b"slabs",
+            b"slabs automove 1",
+            b"lru tune 1 2 3 4",
+            b"get\ta",
         ] {
-            assert_eq!(refusal(line), Refused { line: "ERROR", noreply: false, body_len: None }, "{line:?}");
+            assert_eq!(
+                refusal(line),
+                Refused { line: "ERROR", noreply: false, body_len: None },
+                "{line:?}"
+            );
         }
     }
 
     #[test]
     fn other_lines() {
-        assert_eq!(parse(b"gat 10 a b"), Command::GetAndTouch { keys: b" a b", with_cas: false, exptime_s: 10 });
+        assert_eq!(
+            parse(b"gat 10 a b"),
+            Command::GetAndTouch { keys: b" a b", with_cas: false, exptime_s: 10 }
+        );
         assert_eq!(refusal(b"gat x a").line, "CLIENT_ERROR invalid exptime argument");
         assert_eq!(parse(b"flush_all"), Command::FlushAll { delay_s: 0, noreply: false });
         assert_eq!(parse(b"flush_all noreply"), Command::FlushAll { delay_s: 0, noreply: true });
         assert_eq!(parse(b"flush_all 5 noreply"), Command::FlushAll { delay_s: 5, noreply: true });
         assert_eq!(parse(b"flush_all -1 x"), Command::FlushAll { delay_s: -1, noreply: false });
         assert_eq!(refusal(b"flush_all x").line, "CLIENT_ERROR invalid exptime argument");
-        assert_eq!(parse(b"incr k 18446744073709551615 noreply"), Command::Arithmetic { key: b"k", delta: u64::MAX, decrement: false, noreply: true });
+        assert_eq!(
+            parse(b"incr k 18446744073709551615 noreply"),
+            Command::Arithmetic { key: b"k", delta: u64::MAX, decrement: false, noreply: true }
+        );
         assert_eq!(refusal(b"decr k -1").line, "CLIENT_ERROR invalid numeric delta argument");
         assert_eq!(refusal(b"touch k x").line, "CLIENT_ERROR invalid exptime argument");
         assert_eq!(parse(b"mn"), Command::MetaNoop);
         assert_eq!(parse(b"shutdown graceful"), Command::Shutdown { graceful: Some(true) });
         assert_eq!(parse(b"shutdown x"), Command::Shutdown { graceful: None });
-        assert_eq!(refusal(b"cache_memlimit 1").line, "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m");
+        assert_eq!(
+            refusal(b"cache_memlimit 1").line,
+            "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m"
+        );
     }
 
     proptest! {
