@@ -1,0 +1,320 @@
+//! gRPC over HTTP/2 as a sans-I/O machine: bytes in, whole calls out.
+//!
+//! ```text
+//!   feed ──> h2 ──> headers ──> body frames ──> one message ──> Call
+//!   drain <── h2 <── trailers <── messages <───── respond / refuse
+//! ```
+//! `h2` keeps HPACK, flow control, the order of frames and the limits on
+//! hostile ones; this room adds gRPC's framing and its limits. Always true:
+//! every call that was handed out is answered once, by `respond` or `refuse`;
+//! what a session buffers for unfinished requests stays below
+//! `session_buffer_bytes_max`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use h2::server::{Connection, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, HeaderValue, Request, Response};
+
+use crate::rpc::{FRAME_HEADER_LEN, Messages};
+use crate::status::{Failure, code};
+use crate::wire::Wire;
+
+/// Streams that a client may have open at once.
+const STREAMS_MAX: u32 = 256;
+/// Bytes of headers that a request may have.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// Bytes that a client may send ahead on one stream, and on the connection.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Response bytes that wait for one stream's window before it is reset.
+const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Streams that were reset and are remembered; more is a rapid-reset attack.
+const RESET_STREAMS_MAX: usize = 64;
+
+/// Limits of one session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Longest request message.
+    pub(crate) message_len_max: usize,
+    /// Bytes of unfinished requests in all.
+    pub(crate) session_buffer_bytes_max: usize,
+}
+
+/// A whole request.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// `/package.Service/Method`.
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    /// The one message of a unary or server-streaming request.
+    pub(crate) message: Bytes,
+    pub(crate) answer: Answer,
+}
+
+/// Where a call is answered.
+pub(crate) struct Answer(SendResponse<Bytes>);
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answer")
+    }
+}
+
+/// A request whose body is still arriving.
+struct Incoming {
+    request: Request<()>,
+    body: RecvStream,
+    buffer: BytesMut,
+    answer: SendResponse<Bytes>,
+}
+
+enum Machine {
+    Greeting(Pin<Box<Handshake<Wire, Bytes>>>),
+    Open(Box<Connection<Wire, Bytes>>),
+    Closed,
+}
+
+/// One HTTP/2 connection.
+pub(crate) struct Grpc {
+    wire: Wire,
+    machine: Machine,
+    incoming: Vec<Incoming>,
+    buffered: usize,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Grpc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grpc").field("incoming", &self.incoming.len()).finish_non_exhaustive()
+    }
+}
+
+impl Grpc {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let wire = Wire::default();
+        let greeting = h2::server::Builder::new()
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+            .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+            .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+            .handshake(wire.clone());
+        Self {
+            wire,
+            machine: Machine::Greeting(Box::pin(greeting)),
+            incoming: Vec::new(),
+            buffered: 0,
+            limits,
+        }
+    }
+
+    /// Takes bytes from the peer; whole calls go to `take`.
+    pub(crate) fn feed(&mut self, input: &[u8], take: &mut impl FnMut(Call)) {
+        self.wire.feed(input);
+        self.run(take);
+    }
+
+    /// The peer sends no more.
+    pub(crate) fn end(&mut self) {
+        self.wire.end();
+        self.run(&mut |call| refuse(call.answer, &Failure::new(code::INTERNAL, "closing")));
+    }
+
+    /// Asks the peer to open no more streams.
+    pub(crate) fn go_away(&mut self) {
+        if let Machine::Open(connection) = &mut self.machine {
+            connection.graceful_shutdown();
+        }
+    }
+
+    /// Lets `h2` frame what was answered and hands the bytes to `take`; false
+    /// when the connection is over.
+    pub(crate) fn flush(&mut self, take: impl FnOnce(&[u8])) -> bool {
+        self.run(&mut |call| {
+            // Whole calls come out of `feed`; here nothing new was fed.
+            refuse(call.answer, &Failure::new(code::INTERNAL, "not read in time"));
+        });
+        self.wire.drain(take);
+        !matches!(self.machine, Machine::Closed)
+    }
+
+    fn run(&mut self, take: &mut impl FnMut(Call)) {
+        let mut context = Context::from_waker(Waker::noop());
+        if let Machine::Greeting(greeting) = &mut self.machine {
+            match greeting.as_mut().poll(&mut context) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(connection)) => self.machine = Machine::Open(Box::new(connection)),
+                Poll::Ready(Err(_)) => self.machine = Machine::Closed,
+            }
+        }
+        loop {
+            let Machine::Open(connection) = &mut self.machine else { return };
+            match connection.poll_accept(&mut context) {
+                Poll::Ready(Some(Ok((request, answer)))) => {
+                    let (parts, body) = request.into_parts();
+                    let request = Request::from_parts(parts, ());
+                    self.incoming.push(Incoming { request, body, buffer: BytesMut::new(), answer });
+                }
+                Poll::Ready(Some(Err(_)) | None) => {
+                    self.machine = Machine::Closed;
+                    self.incoming.clear();
+                    return;
+                }
+                Poll::Pending if !self.receive(&mut context, take) => return,
+                // Windows were opened: let them go out.
+                Poll::Pending => {}
+            }
+        }
+    }
+
+    /// Reads request bodies; true when any byte was taken.
+    fn receive(&mut self, context: &mut Context<'_>, take: &mut impl FnMut(Call)) -> bool {
+        let mut progress = false;
+        let mut i = 0;
+        while i < self.incoming.len() {
+            let incoming = &mut self.incoming[i];
+            let ended = loop {
+                match incoming.body.poll_data(context) {
+                    Poll::Pending => break None,
+                    Poll::Ready(None) => break Some(Ok(())),
+                    Poll::Ready(Some(Err(_))) => break Some(Err(None)),
+                    Poll::Ready(Some(Ok(data))) => {
+                        progress = true;
+                        // A released window lets the peer go on sending.
+                        let _gone_is_fine =
+                            incoming.body.flow_control().release_capacity(data.len());
+                        self.buffered += data.len();
+                        incoming.buffer.extend_from_slice(&data);
+                        if incoming.buffer.len() > self.limits.message_len_max + FRAME_HEADER_LEN {
+                            break Some(Err(Some("the request is longer than the limit")));
+                        }
+                        if self.buffered > self.limits.session_buffer_bytes_max {
+                            break Some(Err(Some("too many unfinished requests")));
+                        }
+                    }
+                }
+            };
+            let Some(ended) = ended else {
+                i += 1;
+                continue;
+            };
+            let incoming = self.incoming.swap_remove(i);
+            self.buffered -= incoming.buffer.len();
+            match ended {
+                Ok(()) => deliver(incoming, take),
+                Err(Some(why)) => {
+                    let mut answer = incoming.answer;
+                    let failure = Failure::new(code::RESOURCE_EXHAUSTED, why);
+                    let _gone_is_fine = answer.send_response(failed(&failure), true);
+                    answer.send_reset(Reason::NO_ERROR);
+                }
+                Err(None) => {}
+            }
+        }
+        progress
+    }
+}
+
+/// Unwraps gRPC's framing: flag, length, message.
+fn deliver(incoming: Incoming, take: &mut impl FnMut(Call)) {
+    let Incoming { request, mut buffer, answer, .. } = incoming;
+    let answer = Answer(answer);
+    let content_type = request.headers().get(http::header::CONTENT_TYPE);
+    if !content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc")) {
+        let mut answer = answer.0;
+        let mut response = Response::new(());
+        *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let _gone_is_fine = answer.send_response(response, true);
+        return;
+    }
+    if buffer.len() < FRAME_HEADER_LEN {
+        return refuse(answer, &Failure::invalid("the request has no message"));
+    }
+    if buffer[0] != 0 {
+        let why = "compressed requests are not served";
+        return refuse(answer, &Failure::new(code::UNIMPLEMENTED, why));
+    }
+    let len = u32::from_be_bytes([buffer[1], buffer[2], buffer[3], buffer[4]]) as usize;
+    let message = buffer.split_off(FRAME_HEADER_LEN).freeze();
+    if message.len() != len {
+        return refuse(answer, &Failure::invalid("the request must hold exactly one message"));
+    }
+    let (parts, ()) = request.into_parts();
+    take(Call { path: parts.uri.path().to_owned(), headers: parts.headers, message, answer });
+}
+
+/// Answers with messages and status OK.
+pub(crate) fn respond(answer: Answer, messages: Messages) {
+    let mut answer = answer.0;
+    let mut response = Response::new(());
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    // A stream that the peer has reset meanwhile needs no answer.
+    let Ok(mut stream) = answer.send_response(response, false) else { return };
+    for mut message in messages {
+        let len = u32::try_from(message.len() - FRAME_HEADER_LEN).expect("messages are short");
+        message[1..FRAME_HEADER_LEN].copy_from_slice(&len.to_be_bytes());
+        if stream.send_data(message.freeze(), false).is_err() {
+            return;
+        }
+    }
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let _gone_is_fine = stream.send_trailers(trailers);
+}
+
+/// Answers with a failure and no message.
+pub(crate) fn refuse(answer: Answer, failure: &Failure) {
+    let mut answer = answer.0;
+    let _gone_is_fine = answer.send_response(failed(failure), true);
+}
+
+fn failed(failure: &Failure) -> Response<()> {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(failure.code));
+    if let Ok(message) = HeaderValue::from_str(&percent_encoded(&failure.message)) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+/// gRPC's encoding of messages: printable ASCII but `%` stands for itself.
+fn percent_encoded(message: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_failures_survive_as_headers() {
+        assert_eq!(percent_encoded("100% grün\n"), "100%25 gr%C3%BCn%0A");
+    }
+
+    #[test]
+    fn bytes_that_are_not_http2_end_the_connection() {
+        let mut grpc = Grpc::new(Limits { message_len_max: 100, session_buffer_bytes_max: 100 });
+        grpc.feed(b"GET / HTTP/1.1\r\n\r\nabcdefgh", &mut |_| panic!("no call"));
+        assert!(!grpc.flush(|_| {}));
+    }
+}

@@ -1,0 +1,348 @@
+//! One connection: which transport it speaks, and the calls on their way.
+
+use bytes::Bytes;
+use crucible_plugin_api::{
+    After, Condition, Next, Op, Out, Parsed, Queue, Service, Status as StoreStatus,
+};
+use http::HeaderMap;
+use prost::Message;
+
+use crate::caches::Counters;
+use crate::grpc::{self, Answer, Call, Grpc};
+use crate::proto::socket as wire;
+use crate::proto::{self, Empty};
+use crate::rpc::{self, FRAME_HEADER_LEN, Method, Started};
+use crate::socket::{self, Frame};
+use crate::status::{Failure, code};
+use crate::{Momento, Worker};
+
+/// A session, behind a name that may be public.
+#[derive(Debug)]
+pub struct Handle(pub(crate) Session);
+
+/// A ticket, behind a name that may be public.
+#[derive(Debug)]
+pub struct TicketHandle(pub(crate) Ticket);
+
+/// How a connection speaks.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// Nothing received yet.
+    Unknown,
+    /// gRPC over HTTP/2.
+    Grpc(Box<Grpc>),
+    /// Protosocket.
+    Socket {
+        /// A good token was shown, or none is asked for.
+        authenticated: bool,
+    },
+}
+
+/// A connection's state.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) transport: Transport,
+}
+
+/// How to answer.
+#[derive(Debug)]
+pub(crate) enum Ticket {
+    /// A gRPC call whose operations ran.
+    Grpc(Box<(Answer, Started)>),
+    /// What `h2` has framed goes out.
+    Flush,
+    /// A protosocket command.
+    Socket { message_id: u64, call: SocketCall },
+}
+
+/// What a protosocket command was.
+#[derive(Debug)]
+pub(crate) enum SocketCall {
+    Authenticated,
+    Refused(Failure),
+    Get(Counters),
+    Set,
+    Delete,
+}
+
+impl Session {
+    pub(crate) fn new() -> Self {
+        Self { transport: Transport::Unknown }
+    }
+
+    /// gRPC: all input goes to the state machine; whole calls are begun.
+    pub(crate) fn feed_grpc(
+        &mut self,
+        momento: &Momento,
+        worker: &mut Worker,
+        input: &[u8],
+        queue: &mut Queue<'_, TicketHandle>,
+    ) {
+        let Transport::Grpc(grpc) = &mut self.transport else { return };
+        grpc.feed(input, &mut |call| begin_call(momento, worker, call, queue));
+        queue.end(TicketHandle(Ticket::Flush));
+    }
+
+    /// Protosocket: commands, one after the other.
+    pub(crate) fn read_socket(
+        &mut self,
+        momento: &Momento,
+        worker: &mut Worker,
+        input: &[u8],
+        queue: &mut Queue<'_, TicketHandle>,
+    ) -> Parsed {
+        let Transport::Socket { authenticated } = &mut self.transport else {
+            return Parsed::more(0);
+        };
+        let mut consumed = 0;
+        loop {
+            match socket::read(&input[consumed..], momento.message_len_max) {
+                Frame::Partial => return Parsed::more(consumed),
+                Frame::Broken(why) => {
+                    let call = SocketCall::Refused(Failure::invalid(why));
+                    queue.end(TicketHandle(Ticket::Socket { message_id: 0, call }));
+                    return Parsed::with(input.len(), Next::Close);
+                }
+                Frame::Command(command, used) => {
+                    consumed += used;
+                    begin_command(momento, worker, authenticated, *command, queue);
+                }
+            }
+            if queue.should_stop() {
+                return Parsed::stopped(consumed);
+            }
+        }
+    }
+
+    /// Writes the answer of a ticket.
+    pub(crate) fn answer(
+        &mut self,
+        worker: &mut Worker,
+        ticket: Ticket,
+        ops: &[Op<'_>],
+        out: &mut Out<'_>,
+        service: &Service,
+    ) -> After {
+        match ticket {
+            Ticket::Grpc(call) => {
+                let (answer, started) = *call;
+                let now_ms = service.ctx().now_ms();
+                let finished =
+                    rpc::finish(&started, ops, now_ms, &mut |c, hit| count(service, c, hit));
+                match finished {
+                    Ok(messages) => grpc::respond(answer, messages),
+                    Err(failure) => grpc::refuse(answer, &failure),
+                }
+                After::Done
+            }
+            Ticket::Flush => {
+                let Transport::Grpc(grpc) = &mut self.transport else { return After::Done };
+                if grpc.flush(|bytes| out.bytes(bytes)) { After::Done } else { After::Close }
+            }
+            Ticket::Socket { message_id, call } => {
+                let kind = match call {
+                    SocketCall::Authenticated => wire::Kind::Authenticated(Empty {}),
+                    SocketCall::Refused(failure) => socket::failure(&failure),
+                    SocketCall::Get(counters) => socket_value(ops, service, &counters),
+                    SocketCall::Set => match ops.first().map(Op::status) {
+                        Some(StoreStatus::OK) => wire::Kind::Set(Empty {}),
+                        other => refused(other),
+                    },
+                    SocketCall::Delete => match ops.first().map(Op::status) {
+                        Some(StoreStatus::OK | StoreStatus::MISS) => wire::Kind::Deleted(Empty {}),
+                        other => refused(other),
+                    },
+                };
+                worker.scratch.clear();
+                socket::write(&mut worker.scratch, message_id, kind);
+                out.bytes(&worker.scratch);
+                After::Done
+            }
+        }
+    }
+}
+
+fn count(service: &Service, counters: &Counters, hit: bool) {
+    service.ctx().count(if hit { counters.hits } else { counters.misses }, 1);
+}
+
+fn refused(status: Option<StoreStatus>) -> wire::Kind {
+    socket::failure(&Failure::of(status.unwrap_or(StoreStatus::INTERNAL)))
+}
+
+fn socket_value(ops: &[Op<'_>], service: &Service, counters: &Counters) -> wire::Kind {
+    let Some(op) = ops.first() else { return refused(None) };
+    match (op.status(), op.item()) {
+        (StoreStatus::OK, Some(item)) => {
+            count(service, counters, true);
+            wire::Kind::Value(wire::Value { value: Bytes::from(item.value().to_vec()) })
+        }
+        (StoreStatus::OK | StoreStatus::MISS, _) => {
+            count(service, counters, false);
+            // The SDK knows a miss by this sentence.
+            socket::failure(&Failure::new(code::NOT_FOUND, "Key not found"))
+        }
+        (status, _) => refused(Some(status)),
+    }
+}
+
+/// Begins a protosocket command.
+fn begin_command(
+    momento: &Momento,
+    worker: &mut Worker,
+    authenticated: &mut bool,
+    command: wire::Command,
+    queue: &mut Queue<'_, TicketHandle>,
+) {
+    let message_id = command.message_id;
+    if matches!(command.control_code, socket::CANCEL | socket::END) {
+        // Unary commands are answered at once: there is nothing to cancel.
+        return;
+    }
+    let call = match command.unary.and_then(|unary| unary.call) {
+        _ if command.control_code != socket::NORMAL => {
+            Err(Failure::invalid("unknown control code"))
+        }
+        None => {
+            Err(Failure::new(code::UNIMPLEMENTED, "this command is not served over protosocket"))
+        }
+        Some(wire::Call::Authenticate(login)) => {
+            *authenticated = momento.tokens.admit(login.token.as_bytes());
+            if *authenticated { Ok(SocketCall::Authenticated) } else { Err(unauthenticated()) }
+        }
+        Some(_) if !*authenticated => Err(unauthenticated()),
+        Some(call) => begin_data(momento, worker, call, queue),
+    };
+    let call = call.unwrap_or_else(|failure| {
+        queue.cancel();
+        SocketCall::Refused(failure)
+    });
+    queue.end(TicketHandle(Ticket::Socket { message_id, call }));
+}
+
+fn begin_data(
+    momento: &Momento,
+    worker: &mut Worker,
+    call: wire::Call,
+    queue: &mut Queue<'_, TicketHandle>,
+) -> Result<SocketCall, Failure> {
+    let (wire::Call::Get(wire::Key { namespace, .. })
+    | wire::Call::Delete(wire::Key { namespace, .. })
+    | wire::Call::Set(wire::Set { namespace, .. })) = &call
+    else {
+        return Err(Failure::new(code::INTERNAL, "authentication is handled before"));
+    };
+    let cache = worker.caches.find(&momento.caches, namespace)?;
+    match call {
+        wire::Call::Set(set) => {
+            let request = proto::SetRequest {
+                cache_key: set.key,
+                cache_body: set.value,
+                ttl_milliseconds: set.ttl_milliseconds,
+            };
+            rpc::queue_set(queue, cache, &request, Condition::ALWAYS)?;
+            queue.service().ctx().count(cache.counters.writes, 1);
+            Ok(SocketCall::Set)
+        }
+        wire::Call::Delete(key) => {
+            let key = rpc::stored_key(queue, cache, &key.key)?;
+            queue.op(Op::delete(key));
+            queue.service().ctx().count(cache.counters.writes, 1);
+            Ok(SocketCall::Delete)
+        }
+        wire::Call::Get(key) => {
+            let key = rpc::stored_key(queue, cache, &key.key)?;
+            queue.op(Op::get(key));
+            Ok(SocketCall::Get(cache.counters))
+        }
+        wire::Call::Authenticate(_) => {
+            Err(Failure::new(code::INTERNAL, "authentication is handled before"))
+        }
+    }
+}
+
+fn unauthenticated() -> Failure {
+    Failure::new(code::UNAUTHENTICATED, "the token is missing or unknown")
+}
+
+/// Begins a gRPC call; what fails at once is answered at once.
+fn begin_call(
+    momento: &Momento,
+    worker: &mut Worker,
+    call: Call,
+    queue: &mut Queue<'_, TicketHandle>,
+) {
+    if let Err(failure) = admit(momento, &call.headers) {
+        return grpc::refuse(call.answer, &failure);
+    }
+    if let Some(name) = call.path.strip_prefix("/control_client.ScsControl/") {
+        return match control(momento, name, call.message) {
+            Ok(message) => grpc::respond(call.answer, vec![message]),
+            Err(failure) => grpc::refuse(call.answer, &failure),
+        };
+    }
+    let started = call
+        .path
+        .strip_prefix("/cache_client.Scs/")
+        .and_then(Method::named)
+        .ok_or_else(|| not_served(&call.path))
+        .and_then(|method| {
+            let name = cache_name(&call.headers)?;
+            let cache = worker.caches.find(&momento.caches, name)?;
+            rpc::start(method, call.message, cache, queue)
+        });
+    match started {
+        Ok(started) => {
+            queue.end(TicketHandle(Ticket::Grpc(Box::new((call.answer, started)))));
+        }
+        Err(failure) => grpc::refuse(call.answer, &failure),
+    }
+}
+
+fn not_served(path: &str) -> Failure {
+    let sentence = if path.starts_with("/cache_client.Scs/") {
+        "collections need a storage backend with data structures, which this listener has not"
+    } else {
+        "this service is not part of a Crucible listener"
+    };
+    Failure::new(code::UNIMPLEMENTED, format!("{path}: {sentence}"))
+}
+
+fn admit(momento: &Momento, headers: &HeaderMap) -> Result<(), Failure> {
+    let token = headers.get("authorization").map_or(&b""[..], |value| value.as_bytes());
+    if momento.tokens.admit(token) { Ok(()) } else { Err(unauthenticated()) }
+}
+
+fn cache_name(headers: &HeaderMap) -> Result<&str, Failure> {
+    headers
+        .get("cache")
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| Failure::invalid("the metadata `cache` names no cache"))
+}
+
+/// The control calls, which need no operation.
+fn control(momento: &Momento, name: &str, body: Bytes) -> Result<bytes::BytesMut, Failure> {
+    let decode = |body: Bytes| {
+        proto::CacheNameRequest::decode(body)
+            .map_err(|error| Failure::invalid(format!("the request does not decode: {error}")))
+    };
+    match name {
+        "CreateCache" => momento.caches.create(&decode(body)?.cache_name)?,
+        "DeleteCache" => momento.caches.delete(&decode(body)?.cache_name)?,
+        "FlushCache" => momento.caches.flush(&decode(body)?.cache_name)?,
+        "ListCaches" => {
+            let names = momento.caches.names().into_iter();
+            let cache = names.map(|cache_name| proto::Cache { cache_name }).collect();
+            return Ok(rpc::encode(&proto::ListCachesResponse {
+                cache,
+                next_token: String::new(),
+            }));
+        }
+        _ => {
+            let message = format!("ScsControl/{name} is not part of a Crucible listener");
+            return Err(Failure::new(code::UNIMPLEMENTED, message));
+        }
+    }
+    debug_assert_eq!(rpc::encode(&Empty {}).len(), FRAME_HEADER_LEN);
+    Ok(rpc::encode(&Empty {}))
+}
