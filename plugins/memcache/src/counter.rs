@@ -71,7 +71,10 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn after(plan: Plan, old: Option<&[u8]>) -> (Status, i64, Option<(Vec<u8>, u32, u64)>) {
+    /// Value, flags and deadline.
+    type Left = Option<(Vec<u8>, u32, u64)>;
+
+    fn after(plan: Plan, old: Option<&[u8]>) -> (Status, i64, Left) {
         let item = old.map(|v| Item::of_bytes(v, 9, 77, 0, 5000));
         let change = plan.decide(item.as_ref());
         let left = match change.modify {
