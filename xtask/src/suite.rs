@@ -43,10 +43,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut suite = Suite { rows: Vec::new() };
     suite.step("build", || cargo(&["build", "--workspace"], BUILD_LIMIT));
     suite.step("unit and integration", || {
-        cargo(
-            &["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"],
-            BUILD_LIMIT,
-        )
+        let kinds = ["--lib", "--bins", "--tests", "--examples"];
+        let args = [&["test", "--workspace", "--no-fail-fast"][..], &kinds].concat();
+        at_least_one(cargo(&args, BUILD_LIMIT)?)
     });
     suite.step("documentation", || {
         cargo(&["test", "--workspace", "--no-fail-fast", "--doc"], TESTS_LIMIT)
@@ -147,11 +146,7 @@ fn loom_models() -> Result<Counts, Failure> {
         .env("LOOM_MAX_PREEMPTIONS", "3")
         .env("CARGO_TARGET_DIR", paths::tools_dir().join("loom"))
         .current_dir(paths::root());
-    let counts = counted("cargo", &mut command, TESTS_LIMIT)?;
-    if counts.passed + counts.failed == 0 {
-        return Err("no loom model ran".to_owned());
-    }
-    Ok(counts)
+    at_least_one(counted("cargo", &mut command, TESTS_LIMIT)?)
 }
 
 /// Flow scripts in the order of their names; none at all is a failure.
@@ -177,11 +172,15 @@ fn client_flow(python: &Path, flow: &Path) -> Result<Counts, Failure> {
         .env("CRUCIBLE_HOST", paths::release_dir().join("crucible-host"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .current_dir(paths::root());
-    let counts = counted("the flow", &mut command, FLOW_LIMIT)?;
-    if counts.passed + counts.failed == 0 {
-        return Err("the flow reported no test".to_owned());
+    at_least_one(counted("the flow", &mut command, FLOW_LIMIT)?)
+}
+
+/// A step in which nothing ran has shown nothing.
+fn at_least_one(counts: Counts) -> Result<Counts, Failure> {
+    match counts.passed + counts.failed {
+        0 => Err("no test ran".to_owned()),
+        _ => Ok(counts),
     }
-    Ok(counts)
 }
 
 /// Runs a program, showing its lines, and sums the results it reports.
@@ -234,6 +233,13 @@ mod tests {
         assert!(suite.step("fine", || Ok(Counts { passed: 2, failed: 0 })));
         assert!(!suite.step("broken", || Err("no such tool".to_owned())));
         assert!(suite.finish().is_err());
+    }
+
+    #[test]
+    fn a_step_in_which_nothing_ran_is_a_failure() {
+        assert!(at_least_one(Counts::default()).is_err());
+        let one = Counts { passed: 1, failed: 0 };
+        assert_eq!(at_least_one(one), Ok(one));
     }
 
     #[test]
