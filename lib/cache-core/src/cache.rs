@@ -1,0 +1,248 @@
+//! The cache: what all workers share.
+//!
+//! [`Cache`] is a handle; [`Cache::worker`] gives each thread its [`Worker`],
+//! through which all operations go.
+
+use crate::config::{Config, Plan};
+use crate::epoch::Epochs;
+use crate::error::Error;
+use crate::hash::{KeyHash, KeyHasher};
+use crate::mrc::{Curve, MissRatioPoint};
+use crate::policy::{self, Policy};
+use crate::segment::Segments;
+use crate::segment::state::State;
+use crate::stats::{GroupOccupancy, Stats, WorkerCounters};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::table::Index;
+use crate::table::buckets::Table;
+use crate::worker::Worker;
+use crate::worker::ghosts::GhostTable;
+use crate::worker::grow::Growth;
+use crossbeam_utils::CachePadded;
+use std::sync::Arc;
+
+/// A handle to a cache; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    shared: Arc<Shared>,
+}
+
+/// Everything that workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) plan: Plan,
+    pub(crate) hasher: KeyHasher,
+    pub(crate) index: Index,
+    pub(crate) segments: Segments,
+    pub(crate) ghosts: GhostTable,
+    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) epochs: Epochs,
+    pub(crate) counters: Box<[CachePadded<WorkerCounters>]>,
+    pub(crate) taken: Box<[AtomicBool]>,
+    pub(crate) growth: Growth,
+    pub(crate) curve: Curve,
+    /// Free segments kept ahead; rises when workers ran out, falls slowly.
+    pub(crate) spare: AtomicU64,
+    /// Where the next expiry check of segments begins, and when (ms since base).
+    pub(crate) expiry_cursor: AtomicU64,
+    pub(crate) expiry_checked_ms: AtomicU64,
+    /// Bytes held by unfinished reservations.
+    pub(crate) reserved_bytes: AtomicU64,
+    /// Number of flushes.
+    pub(crate) life: AtomicU64,
+    /// The last time a scan asked for a page (ms since base, 0 for never).
+    pub(crate) scanned_ms: AtomicU64,
+}
+
+impl Cache {
+    /// Maps the memory and builds an empty cache. Pages are touched at first use.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let plan = Plan::check(config)?;
+        let hasher = KeyHasher::new(plan.config.seed);
+        let segments =
+            Segments::new(plan.segments, plan.segment_shift, hasher.clone(), plan.segment_map())?;
+        let index = Index::new(Table::new(plan.table_buckets, 1, plan.table_map())?);
+        let workers = plan.config.workers;
+        let shared = Shared {
+            hasher,
+            index,
+            segments,
+            ghosts: GhostTable::new(),
+            policy: policy::build(&plan.config),
+            epochs: Epochs::new(workers),
+            counters: (0..workers).map(|_| CachePadded::new(WorkerCounters::new())).collect(),
+            taken: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            growth: Growth::new(),
+            curve: Curve::new(&plan.config),
+            spare: AtomicU64::new(0),
+            expiry_cursor: AtomicU64::new(0),
+            expiry_checked_ms: AtomicU64::new(0),
+            reserved_bytes: AtomicU64::new(0),
+            life: AtomicU64::new(0),
+            scanned_ms: AtomicU64::new(0),
+            plan,
+        };
+        shared.spare.store(shared.spare_min(), Ordering::Relaxed);
+        shared.set_segment_limit(shared.index.view().target().bytes());
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The handle of worker `id`; each id has one at a time.
+    pub fn worker(&self, id: usize) -> Result<Worker, Error> {
+        Worker::new(Arc::clone(&self.shared), id)
+    }
+
+    /// Hash of a key, for the operations that take one.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        self.shared.hasher.hash(key)
+    }
+
+    /// Longest value in bytes that can be stored.
+    pub fn value_len_max(&self) -> usize {
+        self.shared.value_len_max()
+    }
+
+    /// What was asked of the system and not granted, for the log.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.shared.segments.notes().to_vec();
+        notes.extend_from_slice(&self.shared.growth.notes());
+        notes
+    }
+
+    /// Live items by count (expired ones included until their memory is freed).
+    pub fn len(&self) -> u64 {
+        self.shared.items()
+    }
+
+    /// Whether no item is in the index.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Estimated miss ratios at other memory sizes, ½× to 4×; empty when too few
+    /// requests were seen or the curve is off.
+    pub fn miss_ratio_curve(&self) -> Vec<MissRatioPoint> {
+        self.shared.curve.points()
+    }
+
+    /// Gives back a value kept with [`Worker::retain`]; any thread may.
+    pub fn release(&self, retained: Retained) {
+        self.shared.release(retained);
+    }
+
+    /// Counters, occupancy and memory, from one pass over the segments.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+}
+
+/// A value that stays readable after the sweep, until it is released. It is a
+/// plain number, so that it can cross boundaries; each must be released once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a retained value pins its segment until it is released"]
+pub struct Retained(pub u64);
+
+impl Shared {
+    pub(crate) fn release(&self, retained: Retained) {
+        let id = u32::try_from(retained.0 - 1).expect("a number that `retain` gave");
+        // Release: reads of the value are over when the reclaimer sees the count.
+        let before = self.segments.meta(id).pins.fetch_sub(1, Ordering::Release);
+        debug_assert!(before > 0, "released twice");
+    }
+
+    pub(crate) fn value_len_max(&self) -> usize {
+        // Half of the heap at most, so that one value cannot empty the cache.
+        let half = (self.segments.count() as usize / 2).max(1) * self.segments.capacity();
+        self.plan.config.max_value_size.min(half.saturating_sub(1 << 10).max(1))
+    }
+
+    /// Live items and their bytes.
+    pub(crate) fn live(&self) -> (u64, u64) {
+        let life = self.life.load(Ordering::Acquire);
+        let (mut items, mut bytes) = (0u64, 0u64);
+        for worker in &self.counters {
+            let (i, b) = worker.live(life);
+            items = items.wrapping_add(i);
+            bytes = bytes.wrapping_add(b);
+        }
+        // One worker's removal may be seen before another's insert.
+        let positive = |n: u64| if n > u64::MAX / 2 { 0 } else { n };
+        (positive(items), positive(bytes))
+    }
+
+    pub(crate) fn items(&self) -> u64 {
+        self.live().0
+    }
+
+    pub(crate) fn spare_min(&self) -> u64 {
+        // One to append to, one for eviction to copy into; more on large heaps,
+        // where they cost little.
+        (u64::from(self.segments.count()) / 256).max(self.plan.config.workers as u64).clamp(2, 64)
+    }
+
+    /// Segments that fit beside the hashtable and the ghosts.
+    pub(crate) fn set_segment_limit(&self, table_bytes: usize) {
+        let fixed = table_bytes + self.ghost_budget() + self.segments.table_bytes();
+        let rest = self.plan.config.heap_size.saturating_sub(fixed);
+        let limit = (rest >> self.plan.segment_shift).max(6);
+        self.segments.set_limit(u32::try_from(limit).unwrap_or(u32::MAX));
+        self.segments.trim();
+    }
+
+    /// Memory of the ghosts, or what they will take once eviction begins.
+    pub(crate) fn ghost_budget(&self) -> usize {
+        if !self.policy.uses_ghosts() {
+            return 0;
+        }
+        let now = self.ghosts.bytes();
+        if now > 0 { now } else { crate::worker::ghosts::bytes_for(self.ghosts_wanted(self.items())) }
+    }
+
+    pub(crate) fn ghosts_wanted(&self, items: u64) -> u64 {
+        (items as f64 * self.plan.config.ghost_ratio) as u64
+    }
+
+    fn stats(&self) -> Stats {
+        let view_bytes = self.growth.table_bytes();
+        let (items, item_bytes) = self.live();
+        let mut stats = Stats {
+            items,
+            item_bytes,
+            heap_size: self.plan.config.heap_size as u64,
+            table_bytes: view_bytes.0,
+            table_slots: view_bytes.0 / 8,
+            table_growing: view_bytes.1,
+            ghost_bytes: self.ghosts.bytes() as u64,
+            segment_size: self.segments.size() as u64,
+            segment_limit: self.segments.limit(),
+            ..Stats::default()
+        };
+        for worker in &self.counters {
+            stats.counters.add(worker);
+        }
+        let mut groups = [0u32; crate::ttl::GROUPS];
+        for (id, word) in self.segments.words() {
+            stats.segments_by_state[word.state() as usize] += 1;
+            if matches!(word.state(), State::Open | State::Sealed | State::Evicting) {
+                stats.segments_by_layer[word.layer() as usize] += 1;
+                groups[usize::from(word.group())] += 1;
+            }
+            stats.pins += u64::from(self.segments.meta(id).pins.load(Ordering::Relaxed));
+        }
+        stats.segments_by_group = groups
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| **n > 0)
+            .map(|(group, n)| {
+                let width = crate::ttl::width_ms(group as u8);
+                GroupOccupancy {
+                    width_ms: if width == u64::MAX { 0 } else { width },
+                    group: group as u8,
+                    segments: *n,
+                }
+            })
+            .collect();
+        stats
+    }
+}

@@ -1,0 +1,287 @@
+//! What the user may choose, and the checked plan that everything else reads.
+
+use crate::error::Error;
+use crate::memory::{HugePages, MapOptions};
+use crate::segment::item::VALUE_LEN_LIMIT;
+use crate::segment::state::Layer;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Why an item left without being asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// To make room.
+    Evicted,
+    /// Its deadline has passed.
+    Expired,
+}
+
+/// Called with the key of each item that is evicted or expires, on the worker
+/// that removes it. It must be quick and must not call the cache.
+pub type Observer = Arc<dyn Fn(&[u8], Reason) + Send + Sync>;
+
+/// Which items go when room is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PolicyKind {
+    /// Small admission queue, main queue with second chances, ghosts.
+    #[default]
+    S3Fifo,
+    /// Oldest first.
+    Fifo,
+    /// A random segment.
+    Random,
+    /// The segment that would expire first.
+    Cte,
+    /// The most useful part of several successive segments survives.
+    Merge,
+    /// Oldest first, but items with hits get another round.
+    Clock,
+}
+
+impl PolicyKind {
+    /// All policies, for help texts and benchmarks.
+    pub const ALL: [PolicyKind; 6] = [
+        PolicyKind::S3Fifo,
+        PolicyKind::Fifo,
+        PolicyKind::Random,
+        PolicyKind::Cte,
+        PolicyKind::Merge,
+        PolicyKind::Clock,
+    ];
+
+    /// The name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            PolicyKind::S3Fifo => "s3fifo",
+            PolicyKind::Fifo => "fifo",
+            PolicyKind::Random => "random",
+            PolicyKind::Cte => "cte",
+            PolicyKind::Merge => "merge",
+            PolicyKind::Clock => "clock",
+        }
+    }
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for PolicyKind {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|p| p.name() == s).ok_or_else(|| Error::Config {
+            key: "policy",
+            value: s.to_owned(),
+            want: "one of s3fifo, fifo, random, cte, merge, clock".to_owned(),
+        })
+    }
+}
+
+/// Configuration of a cache. `Config::new(heap_size)` gives the defaults.
+#[derive(Clone)]
+pub struct Config {
+    /// Memory for items, hashtable and ghosts together, in bytes.
+    pub heap_size: usize,
+    /// Bytes of a segment, a power of two; `None` derives it from the heap.
+    pub segment_size: Option<usize>,
+    /// Longest value in bytes.
+    pub max_value_size: usize,
+    /// Eviction policy.
+    pub policy: PolicyKind,
+    /// Share of the segments that the small queue of `s3fifo` may hold.
+    pub small_share: f64,
+    /// Ghosts for each item that fits (`s3fifo`).
+    pub ghost_ratio: f64,
+    /// Ask hits in proportion to an item's size (`s3fifo`, `clock`, `merge`).
+    pub size_aware: bool,
+    /// Slots of the hashtable as a power of two; `None` lets it grow with use.
+    pub hashtable_power: Option<u8>,
+    /// Page size of segments, hashtable and ghosts.
+    pub huge_pages: HugePages,
+    /// NUMA node for all memory.
+    pub numa_node: Option<u32>,
+    /// Touch the segments' memory at start.
+    pub prefault: bool,
+    /// How many workers may have a handle.
+    pub workers: usize,
+    /// Seed of the key hash; choose it at random unless repeatable runs are wanted.
+    pub seed: u64,
+    /// Time of the start in unix milliseconds; deadlines are counted from here.
+    pub now_ms: u64,
+    /// Estimate the miss ratio at other memory sizes.
+    pub miss_ratio_curve: bool,
+    /// Told about every evicted and expired item.
+    pub observer: Option<Observer>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("heap_size", &self.heap_size)
+            .field("segment_size", &self.segment_size)
+            .field("max_value_size", &self.max_value_size)
+            .field("policy", &self.policy)
+            .field("huge_pages", &self.huge_pages)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Defaults for a heap of this many bytes and one worker.
+    pub fn new(heap_size: usize) -> Self {
+        Self {
+            heap_size,
+            segment_size: None,
+            max_value_size: 1 << 20,
+            policy: PolicyKind::default(),
+            small_share: 0.1,
+            ghost_ratio: 1.1,
+            size_aware: false,
+            hashtable_power: None,
+            huge_pages: HugePages::default(),
+            numa_node: None,
+            prefault: false,
+            workers: 1,
+            seed: 0,
+            now_ms: 0,
+            miss_ratio_curve: true,
+            observer: None,
+        }
+    }
+}
+
+/// Smallest heap in bytes: enough for eight of the smallest segments, so that
+/// eviction has somewhere to go.
+#[cfg(not(loom))]
+pub const HEAP_SIZE_MIN: usize = 64 << 10;
+/// Smallest segment in bytes.
+#[cfg(not(loom))]
+pub const SEGMENT_SIZE_MIN: usize = 4 << 10;
+#[cfg(loom)]
+pub const HEAP_SIZE_MIN: usize = 64;
+#[cfg(loom)]
+pub const SEGMENT_SIZE_MIN: usize = 64;
+/// Buckets of the smallest table that grows.
+#[cfg(not(loom))]
+const TABLE_BUCKETS_MIN: usize = 128;
+#[cfg(loom)]
+const TABLE_BUCKETS_MIN: usize = 1;
+/// Largest segment in bytes.
+pub const SEGMENT_SIZE_MAX: usize = 1 << 26;
+/// Most workers of one cache.
+pub(crate) const WORKERS_MAX: usize = 1024;
+
+/// A checked configuration.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) segment_shift: u32,
+    pub(crate) segments: u32,
+    pub(crate) table_buckets: u32,
+    pub(crate) table_grows: bool,
+}
+
+impl Plan {
+    pub(crate) fn check(config: Config) -> Result<Self, Error> {
+        let bad = |key, value: String, want: &str| Err(Error::Config { key, value, want: want.to_owned() });
+        let heap = config.heap_size;
+        if heap < HEAP_SIZE_MIN {
+            return bad("heap_size", heap.to_string(), "at least 64 KiB");
+        }
+        if !(1..=WORKERS_MAX).contains(&config.workers) {
+            return bad("workers", config.workers.to_string(), "between 1 and 1024");
+        }
+        if !(config.small_share > 0.0 && config.small_share < 1.0) {
+            return bad("small_share", config.small_share.to_string(), "above 0 and below 1");
+        }
+        if !(0.0..=8.0).contains(&config.ghost_ratio) {
+            return bad("ghost_ratio", config.ghost_ratio.to_string(), "between 0 and 8");
+        }
+        let size = match config.segment_size {
+            Some(size) => size,
+            // 512 segments, of 1 MiB at most: the hit ratio is flat from there.
+            None => (heap / 512).next_power_of_two().clamp(SEGMENT_SIZE_MIN, 1 << 20),
+        };
+        if !size.is_power_of_two() || !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&size) {
+            return bad("segment_size", size.to_string(), "a power of two between 4 KiB and 64 MiB");
+        }
+        let segments = heap / size;
+        if segments < 6 {
+            return bad("segment_size", size.to_string(), "at most a sixth of heap_size");
+        }
+        let Ok(segments) = u32::try_from(segments) else {
+            return bad("segment_size", size.to_string(), "large enough for less than 4 billion segments");
+        };
+        if config.max_value_size == 0 || config.max_value_size > VALUE_LEN_LIMIT {
+            return bad("max_value_size", config.max_value_size.to_string(), "between 1 byte and 1 TiB");
+        }
+        let (table_buckets, table_grows) = match config.hashtable_power {
+            Some(power) => {
+                if !(3..=35).contains(&power) || (1u64 << power) * 8 > heap as u64 / 2 {
+                    return bad("hashtable_power", power.to_string(), "at least 3, and the table below half of heap_size");
+                }
+                (((1u64 << power) / 8) as u32, false)
+            }
+            None => ((heap / 256 / 64).clamp(TABLE_BUCKETS_MIN, 1 << 24) as u32, true),
+        };
+        Ok(Self { segment_shift: size.trailing_zeros(), segments, table_buckets, table_grows, config })
+    }
+
+    pub(crate) fn segment_map(&self) -> MapOptions {
+        MapOptions {
+            huge_pages: self.config.huge_pages,
+            numa_node: self.config.numa_node,
+            prefault: self.config.prefault,
+        }
+    }
+
+    /// Tables change size, so they never take reserved pages.
+    pub(crate) fn table_map(&self) -> MapOptions {
+        let huge_pages = match self.config.huge_pages {
+            HugePages::None => HugePages::None,
+            _ => HugePages::Transparent,
+        };
+        MapOptions { huge_pages, numa_node: self.config.numa_node, prefault: false }
+    }
+
+    /// Layer of items that are not told apart.
+    pub(crate) fn default_layer(&self) -> Layer {
+        if self.config.policy == PolicyKind::S3Fifo { Layer::Small } else { Layer::Main }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_the_key() {
+        for (config, key) in [
+            (Config::new(1), "heap_size"),
+            (Config { workers: 0, ..Config::new(1 << 20) }, "workers"),
+            (Config { segment_size: Some(5000), ..Config::new(1 << 20) }, "segment_size"),
+            (Config { segment_size: Some(1 << 20), ..Config::new(2 << 20) }, "segment_size"),
+            (Config { small_share: 0.0, ..Config::new(1 << 20) }, "small_share"),
+            (Config { hashtable_power: Some(30), ..Config::new(1 << 20) }, "hashtable_power"),
+            (Config { max_value_size: 0, ..Config::new(1 << 20) }, "max_value_size"),
+        ] {
+            match Plan::check(config) {
+                Err(Error::Config { key: said, .. }) => assert_eq!(said, key),
+                other => panic!("{key}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn policies_have_names_that_parse() {
+        for policy in PolicyKind::ALL {
+            assert_eq!(policy.name().parse::<PolicyKind>().unwrap(), policy);
+        }
+        assert!("lru".parse::<PolicyKind>().is_err());
+    }
+}

@@ -1,0 +1,180 @@
+//! An item as a reader sees it.
+//!
+//! # Safety
+//! An [`Item`] borrows segment memory. It is made only by a worker inside its
+//! sweep and borrows that worker, so it cannot outlive the sweep.
+#![allow(unsafe_code)]
+
+use crate::segment::item::Header;
+use crate::segment::{NO_SEGMENT, Segments};
+use crate::sync::Ordering;
+
+/// A stored item. Valid until the worker that returned it leaves its sweep.
+#[derive(Clone, Copy)]
+pub struct Item<'w> {
+    segments: &'w Segments,
+    header: Header,
+    location: u64,
+    base_ms: u64,
+    cas: u64,
+    hits: u8,
+}
+
+impl std::fmt::Debug for Item<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Item")
+            .field("len", &self.len())
+            .field("flags", &self.flags())
+            .field("deadline_ms", &self.deadline_ms())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'w> Item<'w> {
+    /// # Safety
+    /// The location was found in the index in this epoch (or is pinned), and
+    /// stays so for `'w`.
+    #[inline]
+    pub(crate) unsafe fn at(segments: &'w Segments, location: u64, base_ms: u64, hits: u8) -> Self {
+        // SAFETY: as the caller says.
+        let header = unsafe { segments.header(location) };
+        Self { segments, header, location, base_ms, cas: 0, hits }
+    }
+
+    pub(crate) fn with_cas(mut self) -> Self {
+        self.cas = match self.header.token {
+            Some(token) => token,
+            None => self.segments.place_token(self.location),
+        };
+        self
+    }
+
+    pub(crate) fn location(&self) -> u64 {
+        self.location
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Its key.
+    #[inline]
+    pub fn key(&self) -> &'w [u8] {
+        let at = self.location + self.header.len() as u64;
+        // SAFETY: part of the item, which stays for 'w.
+        unsafe { self.segments.bytes(at, self.header.key_len) }
+    }
+
+    /// Length of the value in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.header.value_len
+    }
+
+    /// Whether the value has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.header.value_len == 0
+    }
+
+    /// The client's flags.
+    #[inline]
+    pub fn flags(&self) -> u32 {
+        self.header.client_flags
+    }
+
+    /// The protocol's marks (four bits).
+    #[inline]
+    pub fn marks(&self) -> u8 {
+        self.header.marks
+    }
+
+    /// When it expires, in unix milliseconds; 0 for never.
+    #[inline]
+    pub fn deadline_ms(&self) -> u64 {
+        if self.header.deadline == 0 { 0 } else { self.header.deadline + self.base_ms }
+    }
+
+    /// The CAS token, if it was asked for; else 0.
+    #[inline]
+    pub fn cas(&self) -> u64 {
+        self.cas
+    }
+
+    /// Whether it was read before this time.
+    #[inline]
+    pub fn was_read(&self) -> bool {
+        self.hits > 0
+    }
+
+    /// The value, if it stands in one piece (only values larger than a segment do not).
+    #[inline]
+    pub fn value(&self) -> Option<&'w [u8]> {
+        let at = self.segments.offset_of(self.location) + self.header.item_len();
+        if at <= self.segments.capacity() { self.parts().next().or(Some(&[])) } else { None }
+    }
+
+    /// The pieces of the value in order; none is empty.
+    #[inline]
+    pub fn parts(&self) -> Parts<'w> {
+        Parts::new(self.segments, self.location, &self.header)
+    }
+
+    /// Copies the value to the end of `out`.
+    pub fn copy_to(&self, out: &mut Vec<u8>) {
+        out.reserve(self.len());
+        for part in self.parts() {
+            out.extend_from_slice(part);
+        }
+    }
+}
+
+/// Pieces of a value, in order.
+#[derive(Clone, Copy)]
+pub struct Parts<'w> {
+    segments: &'w Segments,
+    at: u64,
+    left: usize,
+}
+
+impl std::fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl<'w> Parts<'w> {
+    pub(crate) fn new(segments: &'w Segments, location: u64, header: &Header) -> Self {
+        Self {
+            segments,
+            at: location + (header.len() + header.key_len) as u64,
+            left: header.value_len,
+        }
+    }
+
+    /// Place and length of the next piece, and steps past it.
+    pub(crate) fn next_range(&mut self) -> Option<(u64, usize)> {
+        if self.left == 0 {
+            return None;
+        }
+        let (at, capacity) = (self.at, self.segments.capacity());
+        let len = self.left.min(capacity - self.segments.offset_of(at));
+        self.left -= len;
+        if self.left > 0 {
+            let next = self.segments.meta(self.segments.id_of(at)).next.load(Ordering::Acquire);
+            debug_assert_ne!(next, NO_SEGMENT, "a value ends with its chain");
+            self.at = self.segments.location(next, 0);
+        }
+        Some((at, len))
+    }
+}
+
+impl<'w> Iterator for Parts<'w> {
+    type Item = &'w [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'w [u8]> {
+        let (at, len) = self.next_range()?;
+        // SAFETY: part of the item, which stays for 'w.
+        Some(unsafe { self.segments.bytes(at, len) })
+    }
+}

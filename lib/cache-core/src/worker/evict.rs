@@ -1,0 +1,568 @@
+//! Walking segments to free them, a few items at a time.
+//!
+//! A worker has one job: a claimed segment and a place in it. Each step takes a
+//! handful of items: hash their keys, prefetch their buckets, then ask for each
+//! whether the index still leads to it, and let the policy judge. A dropped
+//! worker gives its claims back, and what was not walked is as it was.
+//!
+//! ```text
+//! Evict    the policy judges; the segment is retired
+//! Survey   ranks items for `merge`; the segment stays claimed
+//! Expire   every deadline inside has passed; the segment is retired
+//! Sweep    some deadlines have passed; their items go, the segment stays,
+//!          unless less than half of it is alive: then
+//! Compact  live items are copied, and the segment is retired
+//! ```
+//!
+//! # Safety
+//! Items are read from segments that this worker has claimed; they stay as they
+//! are until it retires them.
+#![allow(unsafe_code)]
+
+use crate::cache::Shared;
+use crate::config::Reason;
+use crate::hash::KeyHash;
+use crate::policy::{Candidate, Verdict};
+use crate::segment::item::Header;
+use crate::segment::state::{Layer, State, Word};
+use crate::stats::Count;
+use crate::sync::Ordering;
+use crate::table::entry::Entry;
+use crate::worker::Worker;
+
+/// Items of one step.
+const STEP_ITEMS: usize = 16;
+/// A step ends after this many bytes.
+const STEP_BYTES: usize = 64 << 10;
+/// Walks in a row that free less than a tenth before the policy gets stricter.
+const BARREN_WALKS: u32 = 8;
+const RANKS: usize = 40;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Evict,
+    Survey,
+    Expire,
+    Sweep,
+    Compact,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    id: u32,
+    word: Word,
+    purpose: Purpose,
+    at: usize,
+    end: usize,
+    /// Bytes copied elsewhere.
+    kept: usize,
+    /// Bytes alive (`Sweep`).
+    live: usize,
+    min_deadline: u64,
+    /// A large item that survives in place.
+    renew: Option<Layer>,
+}
+
+/// Segments that `merge` treats together.
+#[derive(Debug)]
+struct Survey {
+    segments: Vec<(u32, Word)>,
+    surveyed: usize,
+    bytes_by_rank: [u64; RANKS],
+    bytes: u64,
+    cutoff: usize,
+    /// Bytes of the cutoff rank that may survive.
+    allowance: i64,
+}
+
+/// A worker's eviction state.
+#[derive(Debug)]
+pub(crate) struct Evictor {
+    job: Option<Job>,
+    survey: Option<Survey>,
+    /// Bytes that should have been walked by now.
+    debt: i64,
+    /// Bytes to walk for each byte freed, in sixteenths.
+    effort_16: u64,
+    barren: u32,
+    /// Walks that freed a segment (or renewed a large item) so far.
+    ended: u64,
+}
+
+impl Evictor {
+    pub(crate) fn new() -> Self {
+        Self { job: None, survey: None, debt: 0, effort_16: 32, barren: 0, ended: 0 }
+    }
+
+    /// Gives all claims back.
+    pub(crate) fn abandon(&mut self, shared: &Shared) {
+        if let Some(job) = self.job.take()
+            && job.purpose != Purpose::Survey
+        {
+            shared.segments.unclaim(job.id, job.word);
+        }
+        if let Some(survey) = self.survey.take() {
+            for (id, word) in survey.segments {
+                shared.segments.unclaim(id, word);
+            }
+        }
+    }
+}
+
+/// An item of the present step.
+#[derive(Clone, Copy)]
+struct Walked {
+    location: u64,
+    len: usize,
+    hash: KeyHash,
+}
+
+/// Hits for its size, on a logarithmic scale of [`RANKS`] steps.
+fn rank(count: u8, len: usize, mean_len: usize) -> usize {
+    let score = u64::from(count) * 4096 * mean_len.max(1) as u64 / len.max(1) as u64;
+    // Two steps for each doubling.
+    let log2 = score.max(1).ilog2() as usize;
+    let half = if log2 > 0 { ((score >> (log2 - 1)) & 1) as usize } else { 0 };
+    (log2 * 2 + half).min(RANKS - 1)
+}
+
+impl Worker {
+    /// A segment in a new life, evicting for it if need be.
+    pub(crate) fn take_segment(&self, layer: Layer, group: u8, state: State) -> Option<(u32, Word)> {
+        let shared = &*self.shared;
+        let segments = &shared.segments;
+        if let Some(taken) = segments.take(layer, group, state) {
+            return Some(taken);
+        }
+        for _ in 0..4 * segments.count() {
+            self.quiesce_if_unlent();
+            if segments.reclaim(&shared.epochs) > 0
+                && let Some(taken) = segments.take(layer, group, state)
+            {
+                return Some(taken);
+            }
+            // Retired memory that readers still hold back: evicting more would
+            // only empty the cache.
+            if u64::from(segments.retired()) > shared.spare.load(Ordering::Relaxed) {
+                break;
+            }
+            if !self.finish_job() && !self.logs.borrow_mut().seal_fullest(shared) {
+                break;
+            }
+        }
+        // Keep more ahead from now on.
+        let most = u64::from(segments.count() / 16).max(2);
+        let spare = shared.spare.load(Ordering::Relaxed);
+        shared.spare.store((spare + 1).min(most), Ordering::Relaxed);
+        None
+    }
+
+    /// Walks on in proportion to bytes appended, while free segments are few.
+    pub(crate) fn pay(&self, bytes: usize) {
+        let shared = &*self.shared;
+        let ahead = shared.segments.available() + i64::from(shared.segments.retired());
+        let missing = shared.spare.load(Ordering::Relaxed) as i64 - ahead;
+        if missing <= 0 {
+            return;
+        }
+        let effort = {
+            let mut evictor = self.evictor.borrow_mut();
+            evictor.debt += bytes as i64 * evictor.effort_16 as i64 / 16 * missing.min(4);
+            evictor.debt
+        };
+        if effort > 0 {
+            let mut left = effort;
+            while left > 0 {
+                let walked = self.step(true);
+                if walked == 0 {
+                    left = 0;
+                    break;
+                }
+                left -= walked as i64;
+            }
+            self.evictor.borrow_mut().debt = left;
+        }
+    }
+
+    /// Frees ahead of need; returns whether more is to be done.
+    pub(crate) fn evict_ahead(&self, steps: u32) -> bool {
+        for _ in 0..steps {
+            let shared = &*self.shared;
+            let ahead = shared.segments.available() + i64::from(shared.segments.retired());
+            if ahead >= shared.spare.load(Ordering::Relaxed) as i64 || self.step(true) == 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Walks the present job (or a new eviction) until a segment is done with.
+    fn finish_job(&self) -> bool {
+        let ended = self.evictor.borrow().ended;
+        while self.step(true) > 0 {
+            if self.evictor.borrow().ended != ended {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Claims a segment for a job other than eviction, if none is under way.
+    pub(crate) fn begin_job(&self, id: u32, word: Word, purpose: Purpose) -> bool {
+        let mut evictor = self.evictor.borrow_mut();
+        if evictor.job.is_some() {
+            return false;
+        }
+        let Some(word) = self.shared.segments.claim(id, word) else { return false };
+        evictor.job = Some(self.job_for(id, word, purpose));
+        true
+    }
+
+    fn job_for(&self, id: u32, word: Word, purpose: Purpose) -> Job {
+        let end = self.shared.segments.meta(id).used.load(Ordering::Relaxed) as usize;
+        Job { id, word, purpose, at: 0, end, kept: 0, live: 0, min_deadline: u64::MAX, renew: None }
+    }
+
+    /// Chooses and claims the next victim.
+    fn begin_eviction(&self, evictor: &mut Evictor) -> bool {
+        let shared = &*self.shared;
+        self.begin_ghosts();
+        let width = shared.policy.merge_width();
+        if width > 0 {
+            return self.begin_merge(evictor, width);
+        }
+        match self.claim_victim() {
+            Some((id, word)) => {
+                evictor.job = Some(self.job_for(id, word, Purpose::Evict));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn claim_victim(&self) -> Option<(u32, Word)> {
+        let shared = &*self.shared;
+        // Another worker may claim what we chose; then choose again.
+        for _ in 0..8 {
+            let census = shared.segments.census();
+            let id = shared.policy.choose(&shared.segments, &census, self.next_random())?;
+            let word = shared.segments.word(id);
+            if word.state() == State::Sealed
+                && let Some(claimed) = shared.segments.claim(id, word)
+            {
+                return Some((id, claimed));
+            }
+        }
+        None
+    }
+
+    fn begin_merge(&self, evictor: &mut Evictor, width: usize) -> bool {
+        if let Some(survey) = &mut evictor.survey {
+            if let Some((id, word)) = survey.segments.pop() {
+                evictor.job = Some(self.job_for(id, word, Purpose::Evict));
+                return true;
+            }
+            evictor.survey = None;
+        }
+        let mut segments: Vec<_> = std::iter::from_fn(|| self.claim_victim()).take(width).collect();
+        // The oldest comes last, so that popping takes it first.
+        segments.reverse();
+        let Some(&(id, word)) = segments.last() else { return false };
+        evictor.job = Some(self.job_for(id, word, Purpose::Survey));
+        evictor.survey = Some(Survey {
+            segments,
+            surveyed: 0,
+            bytes_by_rank: [0; RANKS],
+            bytes: 0,
+            cutoff: 0,
+            allowance: 0,
+        });
+        true
+    }
+
+    /// Walks a few items; returns the bytes passed (0: there was nothing to do).
+    /// Begins an eviction if there is no job and `evict` allows it.
+    pub(crate) fn step(&self, evict: bool) -> usize {
+        let mut evictor = self.evictor.borrow_mut();
+        if evictor.job.is_none() && !(evict && self.begin_eviction(&mut evictor)) {
+            return 0;
+        }
+        let Some(mut job) = evictor.job else { return 0 };
+        let shared = &*self.shared;
+        let segments = &shared.segments;
+        let mut batch = [Walked { location: 0, len: 0, hash: KeyHash(0) }; STEP_ITEMS];
+        let mut n = 0;
+        let from = job.at;
+        while n < STEP_ITEMS && job.at < job.end && job.at - from < STEP_BYTES {
+            let location = segments.location(job.id, job.at);
+            // SAFETY: the segment is claimed and items stand up to `end`.
+            let (header_len, key_len, value_len) = unsafe { segments.lens(location) };
+            // SAFETY: as above; the key follows the header.
+            let key = unsafe { segments.bytes(location + header_len as u64, key_len) };
+            let hash = segments.hash_key(key);
+            shared.index.prefetch(hash);
+            if job.word.layer() == Layer::Small
+                && let Some(ghosts) = shared.ghosts.get()
+            {
+                ghosts.prefetch(hash);
+            }
+            let len = header_len + key_len + value_len;
+            batch[n] = Walked { location, len, hash };
+            n += 1;
+            job.at += len;
+        }
+        let mean_len = self.mean_len();
+        for item in &batch[..n] {
+            match job.purpose {
+                Purpose::Survey => self.survey_item(&mut evictor, item, mean_len),
+                _ => self.walk_item(&mut evictor, &mut job, item, mean_len),
+            }
+        }
+        let walked = job.at.min(job.end) - from;
+        if job.at >= job.end {
+            self.end_job(&mut evictor, job);
+        } else {
+            evictor.job = Some(job);
+        }
+        walked.max(1)
+    }
+
+    /// Steps a job that is not an eviction; `false` if there is none.
+    pub(crate) fn step_upkeep(&self) -> bool {
+        let upkeep = self.evictor.borrow().job.is_some_and(|job| {
+            matches!(job.purpose, Purpose::Expire | Purpose::Sweep | Purpose::Compact)
+        });
+        upkeep && self.step(false) > 0
+    }
+
+    /// Whether a job is under way.
+    pub(crate) fn busy(&self) -> bool {
+        self.evictor.borrow().job.is_some()
+    }
+
+    fn mean_len(&self) -> usize {
+        let (items, bytes) = self.shared.live();
+        (bytes / items.max(1)) as usize
+    }
+
+    fn survey_item(&self, evictor: &mut Evictor, item: &Walked, mean_len: usize) {
+        let found = self.shared.index.find_where(item.hash, |e| e.location() == item.location);
+        let Some(survey) = &mut evictor.survey else { return };
+        survey.bytes += item.len as u64;
+        if let Some(found) = found
+            && found.entry.count() > 0
+        {
+            survey.bytes_by_rank[rank(found.entry.count(), item.len, mean_len)] += item.len as u64;
+        }
+    }
+
+    fn walk_item(&self, evictor: &mut Evictor, job: &mut Job, item: &Walked, mean_len: usize) {
+        let shared = &*self.shared;
+        let Some(found) = shared.index.find_where(item.hash, |e| e.location() == item.location) else {
+            return;
+        };
+        // SAFETY: the segment is claimed; the item is published, so complete.
+        let header = unsafe { shared.segments.header(item.location) };
+        if self.is_expired(header.deadline) {
+            if self.drop_item(item, Reason::Expired) {
+                self.counters().add(Count::expired, 1);
+            }
+            return;
+        }
+        let layer = job.word.layer();
+        let count = found.entry.count();
+        let verdict = match job.purpose {
+            Purpose::Sweep => {
+                job.live += item.len;
+                if header.deadline != 0 {
+                    job.min_deadline = job.min_deadline.min(header.deadline);
+                }
+                return;
+            }
+            Purpose::Expire | Purpose::Compact => Verdict::Keep { layer, count },
+            Purpose::Evict | Purpose::Survey => {
+                let elected = evictor.survey.as_mut().is_some_and(|survey| {
+                    let rank = rank(count, item.len, mean_len);
+                    if rank == survey.cutoff {
+                        survey.allowance -= item.len as i64;
+                    }
+                    count > 0 && (rank > survey.cutoff || (rank == survey.cutoff && survey.allowance >= 0))
+                });
+                shared.policy.judge(&Candidate {
+                    layer,
+                    count,
+                    len: item.len,
+                    mean_len,
+                    strictness: (evictor.barren / BARREN_WALKS).min(7) as u8,
+                    elected,
+                })
+            }
+        };
+        match verdict {
+            Verdict::Drop { ghost } => {
+                if self.drop_item(item, Reason::Evicted) {
+                    self.counters().add(Count::evicted, 1);
+                    if ghost {
+                        self.counters().add(Count::demoted, 1);
+                        if let Some(ghosts) = shared.ghosts.get() {
+                            ghosts.insert(item.hash);
+                        }
+                    }
+                }
+            }
+            Verdict::Keep { layer: to, count } => {
+                if item.len > shared.segments.capacity() {
+                    let guard = shared.index.lock(item.hash);
+                    if let Some(found) = guard.find_where(|e| e.location() == item.location) {
+                        guard.replace(found, |e| e.with_count(count));
+                        job.renew = Some(to);
+                    }
+                } else if self.move_item(item, &header, to, count) {
+                    job.kept += item.len;
+                    self.counters().add(Count::copied_bytes, item.len as u64);
+                    let moved = if to == layer { Count::reinserted } else { Count::promoted };
+                    self.counters().add(moved, 1);
+                } else if self.drop_item(item, Reason::Evicted) {
+                    // No room for the copy: it goes after all.
+                    self.counters().add(Count::evicted, 1);
+                }
+            }
+        }
+    }
+
+    /// Takes an item out of the index if the index still leads to it.
+    fn drop_item(&self, item: &Walked, reason: Reason) -> bool {
+        let guard = self.shared.index.lock(item.hash);
+        let Some(found) = guard.find_where(|e| e.location() == item.location) else { return false };
+        guard.remove(found);
+        let life = guard.life();
+        drop(guard);
+        self.unlinked(item.location, life, Some(reason));
+        true
+    }
+
+    /// Copies an item to a log of `layer` and leads the index there. `false` if
+    /// there was no room; `true` also if the item was overwritten meanwhile.
+    fn move_item(&self, item: &Walked, header: &Header, layer: Layer, count: u8) -> bool {
+        let shared = &*self.shared;
+        let mut token = header.token;
+        loop {
+            let header = Header { token, ..*header };
+            let len = header.item_len();
+            let Some(room) = self.cut_for_copy(layer, len, header.deadline) else { return false };
+            let body = item.location + (item.len - header.key_len - header.value_len) as u64;
+            // SAFETY: the segment is claimed; key and value follow the header.
+            let (key, value) = unsafe {
+                (
+                    shared.segments.bytes(body, header.key_len),
+                    shared.segments.bytes(body + header.key_len as u64, header.value_len),
+                )
+            };
+            self.write(room, &header, key, &[value]);
+            let guard = shared.index.lock(item.hash);
+            let Some(found) = guard.find_where(|e| e.location() == item.location) else {
+                drop(guard);
+                self.take_back(room);
+                return true;
+            };
+            if found.entry.token_taken() && token.is_none() {
+                // A client holds the token that the old place gave.
+                drop(guard);
+                self.take_back(room);
+                token = Some(shared.segments.place_token(item.location));
+                continue;
+            }
+            guard.replace(found, |now| {
+                let moved = Entry::new(now.tag(), count, room.location);
+                if now.token_taken() { moved.with_token() } else { moved }
+            });
+            let grown = (len - item.len) as i64;
+            if grown != 0 {
+                self.counters().count_live(guard.life(), 0, grown);
+            }
+            return true;
+        }
+    }
+
+    fn end_job(&self, evictor: &mut Evictor, job: Job) {
+        let shared = &*self.shared;
+        let segments = &shared.segments;
+        evictor.job = None;
+        match job.purpose {
+            Purpose::Survey => {
+                let Some(survey) = &mut evictor.survey else { return };
+                survey.surveyed += 1;
+                let n = survey.segments.len();
+                if survey.surveyed < n {
+                    let (id, word) = survey.segments[n - 1 - survey.surveyed];
+                    evictor.job = Some(self.job_for(id, word, Purpose::Survey));
+                } else {
+                    survey.elect();
+                }
+                return;
+            }
+            Purpose::Sweep if job.renew.is_none() => {
+                let meta = segments.meta(job.id);
+                if job.live * 2 < job.end && job.end <= segments.capacity() {
+                    evictor.job = Some(Job {
+                        purpose: Purpose::Compact,
+                        ..self.job_for(job.id, job.word, Purpose::Compact)
+                    });
+                } else {
+                    meta.min_deadline.store(job.min_deadline, Ordering::Relaxed);
+                    let again = job.min_deadline.max(self.now.get() + 500);
+                    meta.sweep_at.store(again, Ordering::Relaxed);
+                    segments.unclaim(job.id, job.word);
+                }
+                return;
+            }
+            _ => {}
+        }
+        evictor.ended += 1;
+        if let Some(layer) = job.renew {
+            segments.renew(job.id, job.word, layer);
+            evictor.barren += 1;
+            return;
+        }
+        segments.retire(job.id, job.word, &shared.epochs);
+        if job.purpose == Purpose::Evict {
+            self.counters().add(Count::segments_evicted, 1);
+            let freed = job.end.saturating_sub(job.kept);
+            evictor.barren = if freed * 10 < job.end { evictor.barren + 1 } else { 0 };
+            let effort = (job.end as u64 * 16 / freed.max(1) as u64).clamp(16, 256);
+            evictor.effort_16 = (evictor.effort_16 * 7 + effort * 5 / 4) / 8;
+        } else if job.purpose == Purpose::Expire {
+            self.counters().add(Count::segments_expired, 1);
+        }
+    }
+}
+
+impl Survey {
+    /// Finds the rank down to which items may survive.
+    fn elect(&mut self) {
+        let mut left = (self.bytes as f64 * crate::policy::MERGE_KEEP_SHARE) as i64;
+        self.cutoff = 0;
+        for rank in (0..RANKS).rev() {
+            let bytes = self.bytes_by_rank[rank] as i64;
+            if bytes > left {
+                self.cutoff = rank;
+                break;
+            }
+            left -= bytes;
+        }
+        self.allowance = left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_follow_hits_for_size() {
+        assert!(rank(2, 100, 100) > rank(1, 100, 100));
+        assert!(rank(1, 50, 100) > rank(1, 100, 100));
+        assert!(rank(1, 1 << 20, 100) < rank(1, 100, 100));
+        assert!(rank(7, 1, 1 << 30) < RANKS);
+    }
+}

@@ -1,0 +1,241 @@
+//! A worker's handle: all operations on the cache go through one.
+//!
+//! ```text
+//! loop {                        // the host's event loop
+//!     worker.enter(now_ms);     // values returned before are gone
+//!     ... get, store, ...       // values stay valid
+//!     worker.tick(budget);      // expiry, eviction ahead, growth
+//!     worker.leave();           // before it sleeps
+//! }
+//! ```
+//! A worker belongs to one thread at a time. Operations do bounded work and
+//! never wait for another thread, save a few stores under a key's stripe.
+
+mod append;
+mod evict;
+pub(crate) mod ghosts;
+pub(crate) mod grow;
+mod iterate;
+mod read;
+mod reserve;
+mod store;
+mod tick;
+
+pub use iterate::Cursor;
+pub use reserve::{Reservation, ReserveRequest};
+pub use store::{Condition, DeadlineCondition, Edit, Meta, NewValue, Outcome, Status, Store};
+
+use crate::cache::{Retained, Shared};
+use crate::config::Reason;
+use crate::error::Error;
+use crate::hash::KeyHash;
+use crate::segment::item::DEADLINE_MAX;
+use crate::segment::state::State;
+use crate::stats::{Count, WorkerCounters};
+use crate::sync::Ordering;
+use crate::view::Item;
+use append::Logs;
+use evict::Evictor;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+/// One thread's handle to a cache.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+    id: usize,
+    inside: Cell<bool>,
+    /// Whether an item was handed out since the last quiescent point.
+    lent: Cell<bool>,
+    /// Now, in milliseconds since the cache's base time.
+    now: Cell<u64>,
+    logs: RefCell<Logs>,
+    evictor: RefCell<Evictor>,
+    /// New items since growth was last thought of.
+    unchecked: Cell<u32>,
+    random: Cell<u64>,
+    /// Segments that this worker has still to look at for expiry.
+    expiry_due: Cell<u64>,
+    /// Highest hit count that the policy reads.
+    count_cap: u8,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, id: usize) -> Result<Self, Error> {
+        let workers = shared.taken.len();
+        let Some(taken) = shared.taken.get(id) else {
+            return Err(Error::NoSuchWorker { id, workers });
+        };
+        if taken.swap(true, Ordering::AcqRel) {
+            return Err(Error::WorkerTaken { id });
+        }
+        Ok(Self {
+            id,
+            inside: Cell::new(false),
+            lent: Cell::new(false),
+            now: Cell::new(0),
+            logs: RefCell::new(Logs::new(&shared)),
+            evictor: RefCell::new(Evictor::new()),
+            unchecked: Cell::new(0),
+            random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ (id as u64 + 1)),
+            expiry_due: Cell::new(0),
+            count_cap: shared.policy.count_cap(),
+            shared,
+        })
+    }
+
+    /// Begins a sweep at this time (unix milliseconds). Items returned before
+    /// are no longer valid, which the exclusive borrow makes sure of.
+    #[inline]
+    pub fn enter(&mut self, now_ms: u64) {
+        self.set_now(now_ms);
+        self.quiesce();
+    }
+
+    /// Ends the sweep: this worker reads nothing until it enters again.
+    #[inline]
+    pub fn leave(&mut self) {
+        self.inside.set(false);
+        self.lent.set(false);
+        self.shared.epochs.leave(self.id);
+    }
+
+    /// Sets the time for the operations that follow; it never goes back.
+    #[inline]
+    pub fn set_now(&self, now_ms: u64) {
+        let now = now_ms.saturating_sub(self.shared.plan.config.now_ms);
+        if now > self.now.get() {
+            self.now.set(now);
+        }
+    }
+
+    /// Hash of a key, for the operations that take one.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        self.shared.hasher.hash(key)
+    }
+
+    /// Keeps an item's bytes readable after the sweep, until
+    /// [`crate::Cache::release`] or [`Worker::release`].
+    pub fn retain(&self, item: &Item<'_>) -> Retained {
+        let id = self.shared.segments.id_of(item.location());
+        // Relaxed: this worker is inside its sweep, so the reclaimer waits for
+        // its next quiescent point, which publishes the pin.
+        self.shared.segments.meta(id).pins.fetch_add(1, Ordering::Relaxed);
+        Retained(u64::from(id) + 1)
+    }
+
+    /// Gives a retained item back.
+    pub fn release(&self, retained: Retained) {
+        self.shared.release(retained);
+    }
+
+    /// This worker's number.
+    pub fn id(&self) -> usize {
+        self.id
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &WorkerCounters {
+        &self.shared.counters[self.id]
+    }
+
+    #[inline]
+    pub(crate) fn now_rel(&self) -> u64 {
+        self.now.get()
+    }
+
+    fn quiesce(&self) {
+        self.inside.set(true);
+        self.lent.set(false);
+        self.shared.epochs.enter(self.id);
+    }
+
+    /// An operation outside a sweep makes its own.
+    #[inline]
+    pub(crate) fn auto_enter(&self) {
+        if !self.inside.get() {
+            self.quiesce();
+        }
+    }
+
+    /// Passes a quiescent point inside the sweep if no item was handed out in it.
+    /// The caller holds no reference into segments or tables itself.
+    pub(crate) fn quiesce_if_unlent(&self) {
+        if !self.lent.get() {
+            self.quiesce();
+        }
+    }
+
+    pub(crate) fn next_random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Deadline in unix milliseconds to the form that items hold.
+    #[inline]
+    fn deadline_rel(&self, deadline_ms: u64) -> u64 {
+        if deadline_ms == 0 {
+            return 0;
+        }
+        // A deadline before the base time has passed; so has 1.
+        deadline_ms.saturating_sub(self.shared.plan.config.now_ms).clamp(1, DEADLINE_MAX)
+    }
+
+    /// Whether an item with this deadline is past it.
+    #[inline]
+    fn is_expired(&self, deadline: u64) -> bool {
+        deadline != 0 && deadline <= self.now.get()
+    }
+
+    /// The item at a location that was found in the index in this sweep.
+    #[inline]
+    #[allow(unsafe_code)]
+    fn item_at(&self, location: u64, hits: u8) -> Item<'_> {
+        // SAFETY: the caller found it in this sweep (or claimed its segment);
+        // the item borrows this worker, so it ends with the sweep.
+        unsafe { Item::at(&self.shared.segments, location, self.shared.plan.config.now_ms, hits) }
+    }
+
+    /// Books an entry that this worker has just taken out of the index, in a
+    /// table of flush life `life`.
+    pub(crate) fn unlinked(&self, location: u64, life: u64, told: Option<Reason>) {
+        let item = self.item_at(location, 0);
+        let len = item.header().item_len();
+        self.counters().add(Count::removed, 1);
+        self.counters().count_live(life, -1, -(len as i64));
+        if let (Some(reason), Some(observer)) = (told, &self.shared.plan.config.observer) {
+            observer(item.key(), reason);
+        }
+        let segments = &self.shared.segments;
+        if segments.offset_of(location) + len > segments.capacity() {
+            // A large item owns its segments; if an evictor has claimed them, it
+            // will find nothing alive and free them itself.
+            let id = segments.id_of(location);
+            let word = segments.word(id);
+            if word.state() == State::Sealed {
+                segments.retire(id, word, &self.shared.epochs);
+            }
+        }
+    }
+
+    fn linked(&self, location: u64, life: u64) {
+        let len = self.item_at(location, 0).header().item_len();
+        self.counters().add(Count::inserted, 1);
+        self.counters().count_live(life, 1, len as i64);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.auto_enter();
+        self.evictor.borrow_mut().abandon(&self.shared);
+        self.logs.borrow_mut().seal_all(&self.shared);
+        self.shared.epochs.leave(self.id);
+        self.shared.taken[self.id].store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,124 @@
+//! Reads: one key, or groups of keys with their cache misses overlapped.
+
+use crate::hash::KeyHash;
+use crate::stats::Count;
+use crate::table::Found;
+use crate::view::Item;
+use crate::worker::Worker;
+
+/// Keys whose lines are fetched together.
+pub const GROUP: usize = 32;
+
+/// Bytes of an item that a batch fetches ahead: its header, key and the first of
+/// its value.
+const AHEAD_LINES: usize = 2;
+
+impl Worker {
+    /// The item of a key, counted as a read.
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Option<Item<'_>> {
+        let hash = self.hash(key);
+        self.get_hashed(key, hash)
+    }
+
+    /// [`Worker::get`] for a key whose hash is known.
+    #[inline]
+    pub fn get_hashed(&self, key: &[u8], hash: KeyHash) -> Option<Item<'_>> {
+        self.auto_enter();
+        self.shared.index.prefetch(hash);
+        self.lookup(key, hash)
+    }
+
+    #[inline]
+    fn lookup(&self, key: &[u8], hash: KeyHash) -> Option<Item<'_>> {
+        let found = self.shared.index.find(hash, key, &self.shared.segments);
+        match found.and_then(|found| self.visible(&found).map(|item| (found, item))) {
+            Some((found, item)) => {
+                found.count_hit(self.count_cap);
+                self.lent.set(true);
+                self.counters().add(Count::hits, 1);
+                self.shared.curve.read(hash, Some(item.header().item_len()));
+                Some(item)
+            }
+            None => {
+                self.counters().add(Count::misses, 1);
+                self.shared.curve.read(hash, None);
+                None
+            }
+        }
+    }
+
+    /// The item of a key with its CAS token.
+    pub fn gets(&self, key: &[u8]) -> Option<Item<'_>> {
+        let hash = self.hash(key);
+        self.gets_hashed(key, hash)
+    }
+
+    /// [`Worker::gets`] for a key whose hash is known.
+    pub fn gets_hashed(&self, key: &[u8], hash: KeyHash) -> Option<Item<'_>> {
+        let item = self.get_hashed(key, hash)?;
+        if item.header().token.is_some() {
+            return Some(item.with_cas());
+        }
+        // The entry must say that a token is out before the item can move, so
+        // that the copy keeps it.
+        let guard = self.shared.index.lock(hash);
+        let found = guard.find(key, &self.shared.segments)?;
+        let was = guard.replace(found, |entry| entry.with_token());
+        drop(guard);
+        let hits = was.count().saturating_sub(1);
+        let item = self.item_at(was.location(), hits);
+        (!self.is_expired(item.header().deadline)).then(|| item.with_cas())
+    }
+
+    /// The item of a key, not counted as a read.
+    pub fn peek(&self, key: &[u8]) -> Option<Item<'_>> {
+        self.auto_enter();
+        let found = self.shared.index.find(self.hash(key), key, &self.shared.segments)?;
+        let item = self.visible(&found)?;
+        self.lent.set(true);
+        Some(item)
+    }
+
+    /// Reads many keys: hashes them, fetches their buckets, then their items,
+    /// then answers in order. `each` gets the key's place and its item.
+    pub fn get_many<'w, K: AsRef<[u8]>>(&'w self, keys: &[K], mut each: impl FnMut(usize, Option<Item<'w>>)) {
+        self.auto_enter();
+        let mut hashes = [KeyHash(0); GROUP];
+        for (group, keys) in keys.chunks(GROUP).enumerate() {
+            for (hash, key) in hashes.iter_mut().zip(keys) {
+                *hash = self.hash(key.as_ref());
+            }
+            let hashes = &hashes[..keys.len()];
+            self.prefetch(hashes);
+            for (i, (key, hash)) in keys.iter().zip(hashes).enumerate() {
+                each(group * GROUP + i, self.lookup(key.as_ref(), *hash));
+            }
+        }
+    }
+
+    /// Fetches the lines that operations on these keys will need: buckets first,
+    /// then the items they lead to. Best in groups of 16 to 32.
+    #[inline]
+    pub fn prefetch(&self, hashes: &[KeyHash]) {
+        self.auto_enter();
+        for hash in hashes {
+            self.shared.index.prefetch(*hash);
+        }
+        for hash in hashes {
+            if let Some(location) = self.shared.index.guess(*hash) {
+                let p = self.shared.segments.ptr(location);
+                for line in 0..AHEAD_LINES {
+                    crate::prefetch::line(p.wrapping_add(line * 64));
+                }
+            }
+        }
+    }
+
+    /// The item of a found entry, unless its deadline has passed.
+    #[inline]
+    pub(crate) fn visible(&self, found: &Found<'_>) -> Option<Item<'_>> {
+        let item = self.item_at(found.entry.location(), found.entry.count());
+        if self.is_expired(item.header().deadline) { None } else { Some(item) }
+    }
+}
