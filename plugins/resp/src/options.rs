@@ -121,7 +121,7 @@ pub enum Dialect {
 /// Reads options from argument `first` on.
 #[inline]
 pub fn parse<'a>(
-    args: Args<'a>,
+    args: Args<'a, '_>,
     first: usize,
     dialect: Dialect,
     now_ms: u64,
@@ -134,7 +134,7 @@ pub fn parse<'a>(
 }
 
 fn parse_some<'a>(
-    args: Args<'a>,
+    args: Args<'a, '_>,
     first: usize,
     dialect: Dialect,
     now_ms: u64,
@@ -202,7 +202,7 @@ pub struct ExpireWhen {
 }
 
 /// Reads the conditions of the EXPIRE family from argument `first` on.
-pub fn parse_expire(args: Args<'_>, first: usize) -> Result<ExpireWhen, Refusal> {
+pub fn parse_expire(args: Args<'_, '_>, first: usize) -> Result<ExpireWhen, Refusal> {
     let mut when = ExpireWhen::default();
     for word in args.from(first) {
         match word.to_ascii_lowercase().as_slice() {
@@ -229,11 +229,11 @@ mod tests {
 
     const NOW: u64 = 1_000_000;
 
-    fn with<T>(line: &str, f: impl Fn(Args<'_>) -> T) -> T {
+    fn with<T>(line: &str, f: impl Fn(Args<'_, '_>) -> T) -> T {
         let (mut parser, line) = (Parser::default(), format!("{line}\r\n"));
         let next = parser.next(line.as_bytes(), &Limits::default()).unwrap();
         assert!(matches!(next, Next::Command { .. }));
-        f(parser.args(line.as_bytes()))
+        f(Args::new(line.as_bytes(), parser.spans()))
     }
 
     fn set(line: &str) -> Result<String, String> {

@@ -4,10 +4,87 @@
 //! that an aggregate announces are the caller's promise to follow. Called by `reply` and by
 //! everything that pushes.
 
+use crucible_plugin_api::{Out, Value};
+
 /// Where reply bytes go.
 pub trait Sink {
     /// Appends `bytes`.
     fn put(&mut self, bytes: &[u8]);
+
+    /// Appends a stored value.
+    fn put_value(&mut self, value: Value<'_>) {
+        value.parts().for_each(|part| self.put(part));
+    }
+
+    /// Appends a stored value as a bulk string.
+    fn put_bulk(&mut self, value: Value<'_>) {
+        let mut buf = [0; HEADER_LEN_BYTES_MAX];
+        let at = header(&mut buf, b'$', value.len() as u64, false);
+        self.put(&buf[at..]);
+        self.put_value(value);
+        self.put(b"\r\n");
+    }
+}
+
+/// Longest value that is written with its header and end in one go, in bytes.
+const ONE_GO_LEN_BYTES_MAX: usize = 4096;
+
+impl Sink for Out<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes(bytes);
+    }
+
+    #[inline]
+    fn put_value(&mut self, value: Value<'_>) {
+        self.value(value);
+    }
+
+    #[inline]
+    fn put_bulk(&mut self, value: Value<'_>) {
+        match value.contiguous() {
+            Some(bytes) if bytes.len() <= ONE_GO_LEN_BYTES_MAX => {
+                self.fill(bytes.len() + HEADER_LEN_BYTES_MAX, |room| short_bulk(room, bytes));
+            }
+            _ => {
+                let mut buf = [0; HEADER_LEN_BYTES_MAX];
+                let at = header(&mut buf, b'$', value.len() as u64, false);
+                self.bytes(&buf[at..]);
+                self.value(value);
+                self.bytes(b"\r\n");
+            }
+        }
+    }
+}
+
+/// Writes a bulk string of at most four digits' length; returns its whole length.
+#[inline]
+fn short_bulk(room: &mut [u8], bytes: &[u8]) -> usize {
+    let n = bytes.len();
+    debug_assert!(n <= 9999 && room.len() >= n + HEADER_LEN_BYTES_MAX);
+    room[0] = b'$';
+    let digit = |n: usize| b'0' + (n % 10) as u8;
+    let behind = if n < 10 {
+        room[1] = digit(n);
+        2
+    } else if n < 100 {
+        (room[1], room[2]) = (digit(n / 10), digit(n));
+        3
+    } else if n < 1000 {
+        (room[1], room[2], room[3]) = (digit(n / 100), digit(n / 10), digit(n));
+        4
+    } else {
+        (room[1], room[2]) = (digit(n / 1000), digit(n / 100));
+        (room[3], room[4]) = (digit(n / 10), digit(n));
+        5
+    };
+    room[behind] = b'\r';
+    room[behind + 1] = b'\n';
+    let body = &mut room[behind + 2..];
+    body[..n].copy_from_slice(bytes);
+    body[n] = b'\r';
+    body[n + 1] = b'\n';
+    behind + 2 + n + 2
 }
 
 impl Sink for Vec<u8> {
@@ -66,6 +143,11 @@ impl<'s, S: Sink> Writer<'s, S> {
     #[inline]
     pub fn new(sink: &'s mut S, version: Version) -> Self {
         Writer { sink, version }
+    }
+
+    /// Goes on in another version.
+    pub fn set_version(&mut self, version: Version) {
+        self.version = version;
     }
 
     /// Whether the connection speaks RESP3.
@@ -141,6 +223,12 @@ impl<'s, S: Sink> Writer<'s, S> {
         self.bulk_header(bytes.len());
         self.sink.put(bytes);
         self.end();
+    }
+
+    /// A bulk string of a stored value.
+    #[inline]
+    pub fn value(&mut self, value: Value<'_>) {
+        self.sink.put_bulk(value);
     }
 
     /// A bulk string of an integer's digits.
@@ -240,6 +328,16 @@ mod tests {
         let mut out = Vec::new();
         f(&mut Writer::new(&mut out, version));
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn short_bulks_have_their_lengths_right_at_each_number_of_digits() {
+        for n in [0, 1, 9, 10, 99, 100, 999, 1000, ONE_GO_LEN_BYTES_MAX] {
+            let (value, mut room) = (vec![b'v'; n], vec![0; n + HEADER_LEN_BYTES_MAX]);
+            let len = short_bulk(&mut room, &value);
+            let expected = [format!("${n}\r\n").as_bytes(), &value, b"\r\n"].concat();
+            assert_eq!(&room[..len], expected);
+        }
     }
 
     #[test]

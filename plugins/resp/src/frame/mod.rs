@@ -170,16 +170,17 @@ impl Default for Parser {
     }
 }
 
-/// The arguments of the command that was parsed last.
-#[derive(Clone, Copy)]
-pub struct Args<'a> {
+/// The arguments of a command: `'a` is the life of its bytes, `'s` that of the spans.
+#[derive(Clone, Copy, Debug)]
+pub struct Args<'a, 's> {
     bytes: &'a [u8],
-    spans: &'a [Span],
+    spans: &'s [Span],
 }
 
-impl<'a> Args<'a> {
+impl<'a, 's> Args<'a, 's> {
     /// Arguments over `bytes`, as `spans` cut them.
-    pub fn new(bytes: &'a [u8], spans: &'a [Span]) -> Self {
+    #[inline]
+    pub fn new(bytes: &'a [u8], spans: &'s [Span]) -> Self {
         Args { bytes, spans }
     }
 
@@ -208,9 +209,15 @@ impl<'a> Args<'a> {
     }
 
     /// The arguments from `first` on.
-    pub fn from(&self, first: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+    #[inline]
+    pub fn from(&self, first: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a, 's> {
         let (bytes, spans) = (self.bytes, &self.spans[first.min(self.spans.len())..]);
         spans.iter().map(move |s| &bytes[s.start as usize..s.start as usize + s.len as usize])
+    }
+
+    /// The first `n` arguments alone.
+    pub fn first(&self, n: usize) -> Self {
+        Args { bytes: self.bytes, spans: &self.spans[..n] }
     }
 }
 
@@ -247,20 +254,26 @@ impl Parser {
     }
 
     /// The arguments of the command that [`Parser::next`] just returned, or those already whole
-    /// of a partial one, out of the same `input`.
+    /// of a partial one. They cut the input, unless [`Parser::line`] has text of its own.
     #[inline]
-    pub fn args<'a>(&'a self, input: &'a [u8]) -> Args<'a> {
-        Args { bytes: if self.in_line { &self.line } else { input }, spans: &self.spans }
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
     }
 
-    /// The spans of [`Parser::args`], and whether they cut the input (else: the quoted line).
-    pub fn spans(&self) -> (&[Span], bool) {
-        (&self.spans, !self.in_line)
+    /// The rewritten text of a quoted inline line, which the spans cut then.
+    #[inline]
+    pub fn line(&self) -> Option<&[u8]> {
+        self.in_line.then_some(self.line.as_slice())
     }
 
     /// Whether a command has been begun and not finished.
     pub fn is_partial(&self) -> bool {
         self.stage != Stage::Start || self.searched != 0
+    }
+
+    /// Forgets a partial command: it will be read from its start again.
+    pub fn forget(&mut self) {
+        self.restart();
     }
 
     /// Goes on after the body of the pending bulk went elsewhere: the next input begins at that

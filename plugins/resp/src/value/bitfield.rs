@@ -75,6 +75,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Bytes a value has at least after it wrote.
+    pub fn end_byte(&self) -> u64 {
+        (self.offset + u64::from(self.encoding.bits)).div_ceil(8)
+    }
+
     /// Whether it changes the value.
     pub fn writes(&self) -> bool {
         self.action != Action::Get
@@ -94,7 +99,7 @@ pub fn parse_offset(text: &[u8], field_bits: Option<u32>, bits_max: u64) -> Resu
 
 /// Reads the steps that stand from argument `first` on.
 pub fn parse(
-    args: Args<'_>,
+    args: Args<'_, '_>,
     first: usize,
     read_only: bool,
     bits_max: u64,
@@ -161,7 +166,7 @@ pub fn run(steps: &[Step], old: &[u8]) -> (Vec<Option<i64>>, Option<Vec<u8>>) {
         if step.writes() {
             // A failed step still creates or widens the value, as clients observe in Redis.
             let value = new.get_or_insert_with(|| old.to_vec());
-            let behind = (step.offset + u64::from(step.encoding.bits)).div_ceil(8) as usize;
+            let behind = step.end_byte() as usize;
             if value.len() < behind {
                 value.resize(behind, 0);
             }
@@ -211,7 +216,7 @@ mod tests {
     fn steps(line: &str, read_only: bool) -> Result<Vec<Step>, Refusal> {
         let (mut parser, line) = (Parser::default(), format!("{line}\r\n"));
         parser.next(line.as_bytes(), &Limits::default()).unwrap();
-        parse(parser.args(line.as_bytes()), 0, read_only, 1 << 32)
+        parse(Args::new(line.as_bytes(), parser.spans()), 0, read_only, 1 << 32)
     }
 
     fn answers(line: &str, old: &[u8]) -> (Vec<Option<i64>>, Option<Vec<u8>>) {

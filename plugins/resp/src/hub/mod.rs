@@ -1,0 +1,116 @@
+//! What all workers of the plugin share: clients, channels, tracked keys, counters.
+//!
+//! The hot path touches none of it but its own worker's counters and one flag word. Everything
+//! else sits behind short locks that no lock is taken inside of, but a mailbox's.
+
+pub mod clients;
+pub mod pubsub;
+pub mod stats;
+pub mod tracking;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crucible_plugin_api::Env;
+
+/// Bits of [`Hub::attention`]: every command must look closer.
+pub mod attention {
+    /// Somebody runs MONITOR.
+    pub const MONITOR: u32 = 1;
+    /// CLIENT PAUSE is on.
+    pub const PAUSE: u32 = 1 << 1;
+}
+
+/// Shared state of one plugin instance.
+#[derive(Debug)]
+pub struct Hub {
+    /// The host.
+    pub env: Env,
+    /// Bits of [`attention`].
+    pub attention: AtomicU32,
+    /// Commands wait until this unix millisecond.
+    pub paused_until_ms: AtomicU64,
+    /// 1 when only writes wait.
+    pub pause_writes_only: AtomicU32,
+    /// Connections.
+    pub clients: clients::Clients,
+    /// Channels.
+    pub pubsub: pubsub::Pubsub,
+    /// Keys that clients cache.
+    pub tracking: tracking::Tracking,
+    /// Counters.
+    pub stats: stats::Stats,
+    /// Connections that run MONITOR.
+    monitors: Mutex<Vec<Arc<clients::Client>>>,
+}
+
+impl Hub {
+    /// Empty shared state for `workers` workers.
+    pub fn new(env: Env, mailbox_len_bytes_max: usize, tracking_keys_max: usize) -> Self {
+        let workers = env.workers();
+        Hub {
+            clients: clients::Clients::new(env.clone(), mailbox_len_bytes_max),
+            env,
+            attention: AtomicU32::new(0),
+            paused_until_ms: AtomicU64::new(0),
+            pause_writes_only: AtomicU32::new(0),
+            pubsub: pubsub::Pubsub::default(),
+            tracking: tracking::Tracking::new(tracking_keys_max),
+            stats: stats::Stats::new(workers),
+            monitors: Mutex::default(),
+        }
+    }
+
+    fn monitors(&self) -> MutexGuard<'_, Vec<Arc<clients::Client>>> {
+        self.monitors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection begins or ends to monitor.
+    pub fn monitor(&self, client: &Arc<clients::Client>, on: bool) {
+        let mut monitors = self.monitors();
+        monitors.retain(|c| c.id != client.id);
+        if on {
+            monitors.push(Arc::clone(client));
+        }
+        if monitors.is_empty() {
+            self.attention.fetch_and(!attention::MONITOR, Ordering::Relaxed);
+        } else {
+            self.attention.fetch_or(attention::MONITOR, Ordering::Relaxed);
+        }
+    }
+
+    /// Shows a line to everyone who monitors.
+    pub fn show(&self, line: &str) {
+        let line: Arc<str> = line.into();
+        for client in self.monitors().iter() {
+            self.clients.send(client, clients::Message::Monitor(Arc::clone(&line)));
+        }
+    }
+
+    /// Holds commands back until `until_ms`; 0 ends the pause.
+    pub fn pause(&self, until_ms: u64, writes_only: bool) {
+        self.paused_until_ms.store(until_ms, Ordering::Relaxed);
+        self.pause_writes_only.store(u32::from(writes_only), Ordering::Relaxed);
+        if until_ms == 0 {
+            self.attention.fetch_and(!attention::PAUSE, Ordering::Relaxed);
+            for client in self.clients.list() {
+                self.env.wake(client.conn_id, clients::WAKE_MAILBOX);
+            }
+        } else {
+            self.attention.fetch_or(attention::PAUSE, Ordering::Relaxed);
+        }
+    }
+
+    /// Until when a command has to wait; `None`: it may run.
+    pub fn paused(&self, now_ms: u64, writes: bool) -> Option<u64> {
+        if self.attention.load(Ordering::Relaxed) & attention::PAUSE == 0 {
+            return None;
+        }
+        let until_ms = self.paused_until_ms.load(Ordering::Relaxed);
+        if until_ms <= now_ms {
+            self.attention.fetch_and(!attention::PAUSE, Ordering::Relaxed);
+            return None;
+        }
+        (writes || self.pause_writes_only.load(Ordering::Relaxed) == 0).then_some(until_ms)
+    }
+}

@@ -1,0 +1,388 @@
+//! INFO, CONFIG and MEMORY STATS: facts under the names that exporters read. What this server has
+//! no fact for is left out rather than made up.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crucible_plugin_api::Status;
+
+use super::Cx;
+use super::connection::REDIS_VERSION;
+use crate::error::{Refusal, quote};
+use crate::glob;
+use crate::number::parse_u64;
+use crate::table::Cmd;
+use crate::write::{Sink, Writer};
+
+type Facts = BTreeMap<String, String>;
+
+fn host(cx: &Cx<'_, '_>) -> Facts {
+    let mut facts = Facts::new();
+    cx.resp.hub.env.host_stats(&mut |name, value| {
+        facts.insert(name.to_owned(), value.to_owned());
+    });
+    facts
+}
+
+fn backend(cx: &Cx<'_, '_>) -> Facts {
+    let mut facts = Facts::new();
+    cx.worker.service.backend_stats("", &mut |name, value| {
+        facts.insert(name.to_owned(), value.to_owned());
+    });
+    facts
+}
+
+fn number(facts: &Facts, name: &str) -> u64 {
+    facts.get(name).and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// One number of the backend, 0 when it has none of that name.
+pub(super) fn backend_number(cx: &Cx<'_, '_>, name: &str) -> u64 {
+    number(&backend(cx), name)
+}
+
+/// Bytes as people read them.
+fn human(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["B", "K", "M", "G"] {
+        if size < 1024.0 {
+            return if unit == "B" { format!("{bytes}B") } else { format!("{size:.2}{unit}") };
+        }
+        size /= 1024.0;
+    }
+    format!("{size:.2}T")
+}
+
+const SECTIONS: [&str; 11] = [
+    "server",
+    "clients",
+    "memory",
+    "stats",
+    "replication",
+    "cpu",
+    "commandstats",
+    "errorstats",
+    "latencystats",
+    "cluster",
+    "keyspace",
+];
+
+/// Sections that come only when they are named, or with `all`.
+const SECTIONS_ON_DEMAND: [&str; 2] = ["commandstats", "latencystats"];
+
+/// INFO.
+pub(super) fn info<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+    let asked: Vec<String> =
+        args[1..].iter().map(|a| String::from_utf8_lossy(a).to_ascii_lowercase()).collect();
+    let all = asked.iter().any(|a| a == "all" || a == "everything");
+    let default = asked.is_empty() || asked.iter().any(|a| a == "default");
+    let (host, backend) = (host(cx), backend(cx));
+    let mut text = String::new();
+    for name in SECTIONS {
+        let wanted = all
+            || asked.iter().any(|a| a == name)
+            || default && !SECTIONS_ON_DEMAND.contains(&name);
+        if !wanted {
+            continue;
+        }
+        let lines = section(cx, name, &host, &backend);
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        let title = name[..1].to_ascii_uppercase() + &name[1..];
+        let title = if name == "cpu" { "CPU" } else { &title };
+        let _infallible = write!(text, "# {title}\r\n");
+        for (name, value) in lines {
+            let _infallible = write!(text, "{name}:{value}\r\n");
+        }
+    }
+    w.verbatim("txt", text.as_bytes());
+}
+
+type Lines = Vec<(String, String)>;
+
+fn section(cx: &Cx<'_, '_>, name: &str, host: &Facts, backend: &Facts) -> Lines {
+    match name {
+        "server" => server(cx, host),
+        "clients" => clients(cx, host),
+        "memory" => memory(host, backend),
+        "stats" => stats(cx, host, backend),
+        "replication" => lines(&[("role", "master"), ("connected_slaves", "0")]),
+        "cpu" => cpu(host),
+        "commandstats" => command_stats(cx),
+        "errorstats" => {
+            let errors = cx.resp.hub.stats.errors().into_iter();
+            errors.map(|(code, n)| (format!("errorstat_{code}"), format!("count={n}"))).collect()
+        }
+        "cluster" => {
+            lines(&[("cluster_enabled", if cx.resp.cluster.is_some() { "1" } else { "0" })])
+        }
+        "keyspace" => match number(backend, "items") {
+            0 => Lines::new(),
+            n => vec![("db0".to_owned(), format!("keys={n},expires=0,avg_ttl=0"))],
+        },
+        _ => Lines::new(),
+    }
+}
+
+fn lines(pairs: &[(&str, &str)]) -> Lines {
+    pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+}
+
+fn push(out: &mut Lines, name: &str, value: impl std::fmt::Display) {
+    out.push((name.to_owned(), value.to_string()));
+}
+
+fn server(cx: &Cx<'_, '_>, host: &Facts) -> Lines {
+    let mut out = lines(&[
+        ("redis_version", REDIS_VERSION),
+        ("server_name", "crucible"),
+        ("crucible_version", env!("CARGO_PKG_VERSION")),
+        ("redis_mode", if cx.resp.cluster.is_some() { "cluster" } else { "standalone" }),
+        ("os", std::env::consts::OS),
+        ("arch_bits", if usize::BITS == 64 { "64" } else { "32" }),
+        ("multiplexing_api", "io_uring"),
+    ]);
+    push(&mut out, "process_id", std::process::id());
+    push(&mut out, "run_id", &cx.resp.run_id);
+    push(&mut out, "tcp_port", number(host, "tcp_port"));
+    let uptime_s = number(host, "uptime_s");
+    push(&mut out, "server_time_usec", cx.queue.now_ms() * 1000);
+    push(&mut out, "uptime_in_seconds", uptime_s);
+    push(&mut out, "uptime_in_days", uptime_s / 86_400);
+    push(&mut out, "hz", 100);
+    push(&mut out, "io_threads_active", u8::from(number(host, "threads") > 1));
+    out
+}
+
+fn clients(cx: &Cx<'_, '_>, host: &Facts) -> Lines {
+    let hub = &cx.resp.hub;
+    let mut out = Lines::new();
+    push(&mut out, "connected_clients", hub.clients.count());
+    if let Some(max) = host.get("connections_max") {
+        push(&mut out, "maxclients", max);
+    }
+    push(&mut out, "blocked_clients", 0);
+    push(&mut out, "tracking_clients", hub.tracking.clients());
+    let listening = hub.clients.list().into_iter().filter(|c| {
+        c.mode.load(std::sync::atomic::Ordering::Relaxed) & crate::session::mode::SUBSCRIBED != 0
+    });
+    push(&mut out, "pubsub_clients", listening.count());
+    out
+}
+
+fn memory(host: &Facts, backend: &Facts) -> Lines {
+    let mut out = Lines::new();
+    let (used, limit) =
+        (number(backend, "memory_used_bytes"), number(backend, "memory_limit_bytes"));
+    let rss = number(host, "memory_rss_bytes");
+    push(&mut out, "used_memory", used);
+    push(&mut out, "used_memory_human", human(used));
+    push(&mut out, "used_memory_rss", rss);
+    push(&mut out, "used_memory_rss_human", human(rss));
+    push(&mut out, "used_memory_dataset", used);
+    push(&mut out, "maxmemory", limit);
+    push(&mut out, "maxmemory_human", human(limit));
+    push(&mut out, "maxmemory_policy", policy(backend));
+    let ratio = if used == 0 { 0.0 } else { rss as f64 / used as f64 };
+    push(&mut out, "mem_fragmentation_ratio", format!("{ratio:.2}"));
+    push(&mut out, "mem_allocator", "segments");
+    out
+}
+
+fn policy(backend: &Facts) -> &str {
+    backend.get("policy").map_or("unknown", String::as_str)
+}
+
+fn stats(cx: &Cx<'_, '_>, host: &Facts, backend: &Facts) -> Lines {
+    let (hub, mut out) = (&cx.resp.hub, Lines::new());
+    let sums = hub.stats.sums();
+    push(&mut out, "total_connections_received", number(host, "connections_total"));
+    push(&mut out, "total_commands_processed", sums.commands);
+    push(&mut out, "total_net_input_bytes", sums.input_bytes);
+    push(&mut out, "total_net_output_bytes", sums.output_bytes);
+    push(&mut out, "rejected_connections", number(host, "connections_rejected"));
+    push(&mut out, "expired_keys", number(backend, "expired"));
+    push(&mut out, "evicted_keys", number(backend, "evictions"));
+    push(&mut out, "keyspace_hits", sums.hits);
+    push(&mut out, "keyspace_misses", sums.misses);
+    push(&mut out, "pubsub_channels", hub.pubsub.len(crate::hub::pubsub::Kind::Channel));
+    push(&mut out, "pubsub_patterns", hub.pubsub.len(crate::hub::pubsub::Kind::Pattern));
+    push(&mut out, "pubsubshard_channels", hub.pubsub.len(crate::hub::pubsub::Kind::Shard));
+    push(&mut out, "tracking_total_keys", hub.tracking.keys());
+    push(&mut out, "total_error_replies", sums.errors);
+    out
+}
+
+fn cpu(host: &Facts) -> Lines {
+    let seconds = |name: &str| format!("{:.6}", number(host, name) as f64 / 1e6);
+    let mut out = Lines::new();
+    push(&mut out, "used_cpu_sys", seconds("cpu_sys_us"));
+    push(&mut out, "used_cpu_user", seconds("cpu_user_us"));
+    out
+}
+
+fn command_stats(cx: &Cx<'_, '_>) -> Lines {
+    let mut out = Lines::new();
+    for command in Cmd::all() {
+        let sums = cx.resp.hub.stats.command(command);
+        if sums.calls + sums.rejected > 0 {
+            // Commands run in batches, so that no time belongs to one of them alone.
+            let text = format!(
+                "calls={},usec=0,usec_per_call=0.00,rejected_calls={},failed_calls={}",
+                sums.calls, sums.rejected, sums.failed
+            );
+            push(&mut out, &format!("cmdstat_{}", command.spec().name), text);
+        }
+    }
+    out
+}
+
+/// MEMORY STATS.
+pub(super) fn memory_stats<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+    let facts = backend(cx);
+    let items = number(&facts, "items");
+    let used = number(&facts, "memory_used_bytes");
+    let pairs = [
+        ("total.allocated", used),
+        ("dataset.bytes", used),
+        ("keys.count", items),
+        ("keys.bytes-per-key", used.checked_div(items).unwrap_or(0)),
+        ("maxmemory", number(&facts, "memory_limit_bytes")),
+    ];
+    w.map(pairs.len());
+    for (name, value) in pairs {
+        w.bulk(name.as_bytes());
+        w.int(value as i64);
+    }
+}
+
+/// Settings as CONFIG GET names them.
+fn settings(cx: &Cx<'_, '_>) -> Vec<(&'static str, String)> {
+    let (host, backend) = (host(cx), backend(cx));
+    let own = &cx.resp.settings;
+    let yes_no = |on: bool| if on { "yes" } else { "no" }.to_owned();
+    let mut out = vec![
+        ("appendonly", "no".to_owned()),
+        ("client-query-buffer-limit", own.request_len_bytes_max.to_string()),
+        ("cluster-enabled", yes_no(cx.resp.cluster.is_some())),
+        ("databases", "1".to_owned()),
+        ("enable-debug-command", yes_no(own.debug_commands)),
+        ("maxmemory", number(&backend, "memory_limit_bytes").to_string()),
+        ("maxmemory-policy", policy(&backend).to_owned()),
+        ("port", number(&host, "tcp_port").to_string()),
+        ("proto-max-bulk-len", own.bulk_len_bytes_max.to_string()),
+        ("save", String::new()),
+        ("tracking-table-max-keys", own.tracking_keys_max.to_string()),
+    ];
+    if let Some(threads) = host.get("threads") {
+        out.push(("io-threads", threads.clone()));
+    }
+    if let Some(max) = host.get("connections_max") {
+        out.push(("maxclients", max.clone()));
+    }
+    out
+}
+
+/// CONFIG and its subcommands.
+pub(super) fn config<S: Sink>(
+    cx: &mut Cx<'_, '_>,
+    sub: &str,
+    args: &[&[u8]],
+    w: &mut Writer<'_, S>,
+) {
+    match sub {
+        "get" => {
+            let all = settings(cx);
+            let chosen: Vec<_> = all
+                .iter()
+                .filter(|(name, _)| {
+                    args[2..].iter().any(|p| glob::matches_ignoring_case(p, name.as_bytes()))
+                })
+                .collect();
+            w.map(chosen.len());
+            for (name, value) in chosen {
+                w.bulk(name.as_bytes());
+                w.bulk(value.as_bytes());
+            }
+        }
+        "set" => set(cx, args, w),
+        "resetstat" => {
+            cx.resp.hub.stats.reset();
+            w.ok();
+        }
+        _ => cx.error(w, "ERR The server is running without a config file"),
+    }
+}
+
+/// A size with Redis' units: 1k is 1000 bytes, 1kb is 1024.
+fn parse_size(text: &[u8]) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.iter().take_while(|b| b.is_ascii_digit()).count();
+    let factor: u64 = match &lower[digits..] {
+        b"" | b"b" => 1,
+        b"k" => 1000,
+        b"kb" => 1 << 10,
+        b"m" => 1_000_000,
+        b"mb" => 1 << 20,
+        b"g" => 1_000_000_000,
+        b"gb" => 1 << 30,
+        _ => return None,
+    };
+    parse_u64(&lower[..digits])?.checked_mul(factor)
+}
+
+fn set<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+    if !args.len().is_multiple_of(2) {
+        return cx.refuse(w, &Refusal::Arity("config|set".to_owned()));
+    }
+    let known = settings(cx);
+    for pair in args[2..].chunks_exact(2) {
+        let (name, value) = (quote(pair[0]).to_ascii_lowercase(), pair[1]);
+        let failed = |why: &str| {
+            format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+        };
+        let Some((_, now)) = known.iter().find(|(n, _)| *n == name) else {
+            let text =
+                format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'");
+            return cx.error(w, &text);
+        };
+        if name == "maxmemory" {
+            let Some(bytes) = parse_size(value) else {
+                return cx.error(w, &failed("argument must be a memory value"));
+            };
+            match cx.worker.service.set_memory_limit(bytes) {
+                Status::OK => {}
+                Status::UNSUPPORTED => {
+                    return cx.error(w, &failed("this backend's memory is fixed at start"));
+                }
+                _ => return cx.error(w, &failed("the backend refuses this limit")),
+            }
+        } else if now.as_bytes() != value {
+            return cx.error(w, &failed("can't set immutable config"));
+        }
+    }
+    w.ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_follow_the_units_of_redis() {
+        for (text, bytes) in [
+            ("100", Some(100)),
+            ("1k", Some(1000)),
+            ("1KB", Some(1024)),
+            ("2mb", Some(2 << 20)),
+            ("1g", Some(1_000_000_000)),
+            ("1tb", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_size(text.as_bytes()), bytes, "{text}");
+        }
+        assert_eq!((human(10), human(2048)), ("10B".into(), "2.00K".into()));
+    }
+}

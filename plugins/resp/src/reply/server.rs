@@ -1,0 +1,431 @@
+//! Commands that run when they are answered: their way to the right room, and those about the
+//! server itself.
+
+use crucible_plugin_api::{After, Op, Status};
+
+use super::{Cx, carried, cluster, connection, info, pubsub, scan, transaction};
+use crate::error::Refusal;
+use crate::exec::keys::subcommand;
+use crate::frame::{Args, Span};
+use crate::glob;
+use crate::number::parse_i64;
+use crate::table::{Cmd, Keys, describe, flag};
+use crate::write::{Sink, Writer};
+
+/// Runs a command that carried its arguments.
+pub(super) fn run<'a, S: Sink>(
+    cx: &mut Cx<'_, 'a>,
+    command: Cmd,
+    ops: &[Op<'a>],
+    w: &mut Writer<'_, S>,
+) -> After {
+    let args = carried(ops);
+    let sub = if command.spec().subs.is_empty() {
+        ""
+    } else if args.len() == 1 {
+        // COMMAND alone is a whole command; the other containers need a subcommand.
+        ""
+    } else {
+        match with_spans(&args, |args| subcommand(command, args)) {
+            Ok("help") => {
+                help(command, w);
+                return After::Done;
+            }
+            Ok(sub) => sub,
+            Err(refusal) => {
+                cx.refuse(w, &refusal);
+                return After::Done;
+            }
+        }
+    };
+    match command {
+        Cmd::Ping => connection::ping(cx, &args, w),
+        Cmd::Hello => connection::hello(cx, &args, w),
+        Cmd::Auth => connection::auth(cx, &args, w),
+        Cmd::Select => connection::select(cx, &args, w),
+        Cmd::Reset => connection::reset(cx, w),
+        Cmd::Client => return connection::client(cx, sub, &args, w),
+        Cmd::Quit => {
+            w.ok();
+            return After::Close;
+        }
+        Cmd::Multi => transaction::multi(cx, w),
+        Cmd::Exec => return transaction::exec(cx, w),
+        Cmd::Discard => transaction::discard(cx, w),
+        Cmd::Unwatch => transaction::unwatch(cx, w),
+        Cmd::Subscribe | Cmd::Psubscribe | Cmd::Ssubscribe => {
+            pubsub::subscribe(cx, command, &args, w);
+        }
+        Cmd::Unsubscribe | Cmd::Punsubscribe | Cmd::Sunsubscribe => {
+            pubsub::unsubscribe(cx, command, &args, w);
+        }
+        Cmd::Publish | Cmd::Spublish => pubsub::publish(cx, command, &args, w),
+        Cmd::Pubsub => pubsub::introspect(cx, sub, &args, w),
+        Cmd::Scan => scan::scan(cx, &args, w),
+        Cmd::Keys => scan::keys(cx, args[1], w),
+        Cmd::Randomkey => scan::random_key(cx, w),
+        Cmd::Command => describe_commands(cx, sub, &args, w),
+        Cmd::Info => info::info(cx, &args, w),
+        Cmd::Config => info::config(cx, sub, &args, w),
+        Cmd::Cluster => cluster::run(cx, sub, &args, w),
+        Cmd::Asking | Cmd::Readonly | Cmd::Readwrite => cluster::mode(cx, command, w),
+        Cmd::Debug => return debug(cx, &args, w),
+        Cmd::Shutdown => return shutdown(cx, &args, w),
+        _ => plain(cx, command, sub, &args, w),
+    }
+    After::Done
+}
+
+/// Lends owned slices as arguments.
+fn with_spans<T>(args: &[&[u8]], f: impl FnOnce(Args<'_, '_>) -> T) -> T {
+    let bytes = args.concat();
+    let mut start = 0;
+    let mut spans = Vec::with_capacity(args.len());
+    for arg in args {
+        spans.push(Span { start, len: arg.len() as u32 });
+        start += arg.len() as u32;
+    }
+    f(Args::new(&bytes, &spans))
+}
+
+/// HELP of a container: its subcommands, with their usage.
+fn help<S: Sink>(command: Cmd, w: &mut Writer<'_, S>) {
+    let spec = command.spec();
+    let name = spec.name.to_ascii_uppercase();
+    let subs: Vec<_> = spec.subs.iter().filter(|s| s.name != "help").collect();
+    w.array(1 + 2 * subs.len() + 2);
+    w.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for sub in subs {
+        w.simple(format!("{} {}", sub.name.to_ascii_uppercase(), sub.syntax).trim_end());
+        w.simple(&format!("    {}.", sub.summary));
+    }
+    w.simple("HELP");
+    w.simple("    Lists the subcommands.");
+}
+
+/// Commands without state of their own.
+fn plain<S: Sink>(
+    cx: &mut Cx<'_, '_>,
+    command: Cmd,
+    sub: &str,
+    args: &[&[u8]],
+    w: &mut Writer<'_, S>,
+) {
+    match (command, sub) {
+        (Cmd::Dbsize, _) => w.int(info::backend_number(cx, "items") as i64),
+        (Cmd::Flushall | Cmd::Flushdb, _) => flush(cx, args, w),
+        (Cmd::Time, _) => {
+            let now = std::time::SystemTime::now();
+            let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            w.array(2);
+            w.bulk(since.as_secs().to_string().as_bytes());
+            w.bulk(since.subsec_micros().to_string().as_bytes());
+        }
+        (Cmd::Lolwut, _) => lolwut(cx, w),
+        (Cmd::Role, _) => {
+            w.array(3);
+            w.bulk(b"master");
+            w.int(0);
+            w.array(0);
+        }
+        (Cmd::Wait, _) => {
+            for (arg, name) in [(args[1], "numreplicas"), (args[2], "timeout")] {
+                match parse_i64(arg) {
+                    None => return cx.refuse(w, &Refusal::NotAnInteger),
+                    Some(n) if n < 0 && name == "timeout" => {
+                        return cx.error(w, "ERR timeout is negative");
+                    }
+                    Some(_) => {}
+                }
+            }
+            w.int(0);
+        }
+        (Cmd::Memory, "doctor") => w.verbatim(
+            "txt",
+            b"Memory is set aside at start and managed in segments; see the backend's statistics.",
+        ),
+        (Cmd::Memory, "purge") => w.ok(),
+        (Cmd::Memory, "malloc-stats") => w.bulk(b"The store does not use the allocator."),
+        (Cmd::Memory, _) => info::memory_stats(cx, w),
+        (Cmd::Latency, "histogram") => w.map(0),
+        (Cmd::Latency, "reset") => w.int(0),
+        (Cmd::Latency, _) => w.array(0),
+        (Cmd::Slowlog, "len") => w.int(0),
+        (Cmd::Slowlog, "reset") => w.ok(),
+        (Cmd::Slowlog, _) => w.array(0),
+        (Cmd::Module, _) => w.array(0),
+        (Cmd::Monitor, _) => {
+            cx.session.set(crate::session::mode::MONITOR, true);
+            cx.resp.hub.monitor(&cx.session.client, true);
+            w.ok();
+        }
+        (Cmd::Acl, _) => acl(cx, sub, args, w),
+        _ => cx.refuse(w, &Refusal::Unsupported),
+    }
+}
+
+fn flush<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+    let known = match args {
+        [_] => true,
+        [_, how] => how.eq_ignore_ascii_case(b"async") || how.eq_ignore_ascii_case(b"sync"),
+        _ => false,
+    };
+    if !known {
+        return cx.refuse(w, &Refusal::Syntax);
+    }
+    match cx.worker.service.flush(0) {
+        Status::OK => w.ok(),
+        status => cx.refuse(w, &super::store_refusal(status)),
+    }
+}
+
+fn lolwut<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+    let mut picture = String::new();
+    for _ in 0..6 {
+        let row = cx.worker.random();
+        picture.extend((0..32).map(|bit| if row >> bit & 1 == 1 { '█' } else { ' ' }));
+        picture.push('\n');
+    }
+    picture.push_str(concat!("\nCrucible ver. ", env!("CARGO_PKG_VERSION"), "\n"));
+    w.verbatim("txt", picture.as_bytes());
+}
+
+fn debug<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> After {
+    if !cx.resp.settings.debug_commands {
+        cx.error(
+            w,
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
+             you can run it from a local connection, otherwise you need to set this option in the \
+             configuration file, and then restart the server.",
+        );
+        return After::Done;
+    }
+    match args[1].to_ascii_lowercase().as_slice() {
+        b"sleep" if args.len() == 3 => {
+            let Some(seconds) = crate::number::parse_f64(args[2]).filter(|s| *s >= 0.0) else {
+                cx.refuse(w, &Refusal::NotAFloat);
+                return After::Done;
+            };
+            let wait_ms = (seconds.min(86_400.0) * 1000.0) as u64;
+            let until_ms = cx.queue.now_ms() + wait_ms;
+            return connection::wait_until(cx, until_ms, Some(b"+OK\r\n"));
+        }
+        b"jmap" | b"set-active-expire" | b"quicklist-packed-threshold" => w.ok(),
+        _ => cx.error(w, "ERR this DEBUG subcommand is not served"),
+    }
+    After::Done
+}
+
+fn shutdown<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> After {
+    let known = args[1..].iter().all(|arg| {
+        [&b"nosave"[..], b"save", b"now", b"force"].iter().any(|k| arg.eq_ignore_ascii_case(k))
+    });
+    if !known {
+        cx.refuse(w, &Refusal::Syntax);
+        return After::Done;
+    }
+    if !cx.resp.settings.shutdown_command {
+        cx.error(w, "ERR SHUTDOWN is not allowed by the settings of this listener");
+        return After::Done;
+    }
+    cx.resp.hub.env.shutdown();
+    After::Close
+}
+
+fn acl<S: Sink>(cx: &mut Cx<'_, '_>, sub: &str, args: &[&[u8]], w: &mut Writer<'_, S>) {
+    let user = cx.session.client.names().user;
+    let has_users = cx.resp.needs_login(cx.session.client.listener);
+    match sub {
+        "whoami" => w.bulk(user.as_bytes()),
+        "users" => {
+            w.array(1);
+            w.bulk(user.as_bytes());
+        }
+        "list" => {
+            let password = if has_users { "" } else { " nopass" };
+            w.array(1);
+            w.bulk(format!("user {user} on{password} ~* &* +@all").as_bytes());
+        }
+        "cat" => match args.get(2) {
+            None => {
+                w.array(describe::CATEGORIES.len());
+                for category in describe::CATEGORIES {
+                    w.bulk(category.as_bytes());
+                }
+            }
+            Some(category) => {
+                let name = format!("@{}", String::from_utf8_lossy(category).to_ascii_lowercase());
+                if !describe::CATEGORIES.contains(&&name[1..]) {
+                    let category = crate::error::quote(category);
+                    return cx.error(w, &format!("ERR Unknown category '{category}'"));
+                }
+                let all = cx.resp.served().iter();
+                let named: Vec<_> =
+                    all.filter(|c| describe::categories(**c).contains(&name.as_str())).collect();
+                w.array(named.len());
+                for command in named {
+                    w.bulk(command.spec().name.as_bytes());
+                }
+            }
+        },
+        _ => match args[2] == user.as_bytes() {
+            false => w.null(),
+            true => {
+                w.map(6);
+                w.bulk(b"flags");
+                w.set(if has_users { 1 } else { 2 });
+                w.bulk(b"on");
+                if !has_users {
+                    w.bulk(b"nopass");
+                }
+                w.bulk(b"passwords");
+                w.array(0);
+                for (name, value) in
+                    [("commands", "+@all"), ("keys", "~*"), ("channels", "&*"), ("selectors", "")]
+                {
+                    w.bulk(name.as_bytes());
+                    if name == "selectors" { w.array(0) } else { w.bulk(value.as_bytes()) }
+                }
+            }
+        },
+    }
+}
+
+/// COMMAND and its subcommands. Only what is served here is told.
+fn describe_commands<S: Sink>(
+    cx: &mut Cx<'_, '_>,
+    sub: &str,
+    args: &[&[u8]],
+    w: &mut Writer<'_, S>,
+) {
+    let served = cx.resp.served();
+    let find = |name: &[u8]| {
+        let (name, sub) = match name.iter().position(|b| *b == b'|') {
+            Some(at) => (&name[..at], Some(&name[at + 1..])),
+            None => (name, None),
+        };
+        let command = Cmd::find(name).filter(|c| served.contains(c))?;
+        match sub {
+            None => Some((command, None)),
+            Some(sub) => command.spec().sub(sub).map(|sub| (command, Some(sub))),
+        }
+    };
+    match sub {
+        "" => {
+            w.array(served.len());
+            for command in served {
+                describe::write_info(w, *command);
+            }
+        }
+        "count" => w.int(served.len() as i64),
+        "info" if args.len() == 2 => {
+            w.array(served.len());
+            for command in served {
+                describe::write_info(w, *command);
+            }
+        }
+        "info" => {
+            w.array(args.len() - 2);
+            for name in &args[2..] {
+                match find(name) {
+                    None => w.null_array(),
+                    Some((command, None)) => describe::write_info(w, command),
+                    Some((command, Some(sub))) => {
+                        describe::write_sub_info(w, command.spec(), sub);
+                    }
+                }
+            }
+        }
+        "docs" if args.len() == 2 => {
+            w.map(served.len());
+            for command in served {
+                describe::write_docs(w, *command);
+            }
+        }
+        "docs" => {
+            let found: Vec<_> = args[2..].iter().filter_map(|name| find(name)).collect();
+            w.map(found.len());
+            for (command, sub) in found {
+                match sub {
+                    None => describe::write_docs(w, command),
+                    Some(sub) => describe::write_sub_docs(w, command.spec(), sub),
+                }
+            }
+        }
+        "list" => list_commands(cx, args, w),
+        _ => keys_of(cx, sub == "getkeysandflags", args, w),
+    }
+}
+
+fn list_commands<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+    let all = cx.resp.served().iter().map(|c| c.spec().name);
+    let names: Vec<&str> = match args {
+        [_, _] => all.collect(),
+        [_, _, by, kind, what] if by.eq_ignore_ascii_case(b"filterby") => {
+            match kind.to_ascii_lowercase().as_slice() {
+                b"module" => Vec::new(),
+                b"pattern" => {
+                    all.filter(|n| glob::matches_ignoring_case(what, n.as_bytes())).collect()
+                }
+                b"aclcat" => {
+                    let name = format!("@{}", String::from_utf8_lossy(what).to_ascii_lowercase());
+                    let served = cx.resp.served().iter();
+                    served
+                        .filter(|c| describe::categories(**c).contains(&name.as_str()))
+                        .map(|c| c.spec().name)
+                        .collect()
+                }
+                _ => return cx.refuse(w, &Refusal::Syntax),
+            }
+        }
+        _ => return cx.refuse(w, &Refusal::Syntax),
+    };
+    w.array(names.len());
+    for name in names {
+        w.bulk(name.as_bytes());
+    }
+}
+
+/// Positions of the keys in a command's arguments.
+pub fn key_positions(command: Cmd, args: &[&[u8]]) -> Vec<usize> {
+    let spec = command.spec();
+    if command == Cmd::Msetex {
+        let n = args.get(1).and_then(|n| parse_i64(n)).unwrap_or(0).max(0) as usize;
+        return (0..n).map(|i| 2 + 2 * i).filter(|at| *at < args.len()).collect();
+    }
+    let keys = match args.get(1).and_then(|name| spec.sub(name)) {
+        Some(sub) => sub.keys,
+        None => spec.keys,
+    };
+    if keys == Keys::NONE { Vec::new() } else { keys.positions(args.len()).collect() }
+}
+
+fn keys_of<S: Sink>(cx: &mut Cx<'_, '_>, with_flags: bool, args: &[&[u8]], w: &mut Writer<'_, S>) {
+    let asked = &args[2..];
+    let Some(command) = Cmd::find(asked[0]) else {
+        return cx.error(w, "ERR Invalid command specified");
+    };
+    if !crate::table::arity_fits(command.spec().arity, asked.len()) {
+        return cx.error(w, "ERR Invalid number of arguments specified for command");
+    }
+    let positions = key_positions(command, asked);
+    if positions.is_empty() {
+        return cx.error(w, "ERR The command has no key arguments");
+    }
+    w.array(positions.len());
+    for at in positions {
+        if with_flags {
+            w.array(2);
+            w.bulk(asked[at]);
+            describe::write_uses(w, describe::uses_at(command, asked.len(), at));
+        } else {
+            w.bulk(asked[at]);
+        }
+    }
+}
+
+/// Whether a command changes the store, for CLIENT PAUSE WRITE.
+pub fn writes(command: Cmd) -> bool {
+    command.spec().flags & flag::WRITE != 0
+        || matches!(command, Cmd::Publish | Cmd::Spublish | Cmd::Exec)
+}

@@ -1,0 +1,31 @@
+//! One worker's state: its number, its access to store and host, and the parser that all of its
+//! connections share while none of them is in the middle of a long command.
+
+use crucible_plugin_api::Service;
+
+use crate::frame::Parser;
+
+/// A worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Below the number of workers.
+    pub id: usize,
+    /// Store, clock and host.
+    pub service: Service,
+    /// Shared by connections that begin a command.
+    pub parser: Parser,
+    /// Where RANDOMKEY goes on.
+    pub random_cursor: u64,
+    /// State of the pseudo random numbers.
+    pub random_state: u64,
+}
+
+impl Worker {
+    /// The next pseudo random number (xorshift64*).
+    pub fn random(&mut self) -> u64 {
+        self.random_state ^= self.random_state >> 12;
+        self.random_state ^= self.random_state << 25;
+        self.random_state ^= self.random_state >> 27;
+        self.random_state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
