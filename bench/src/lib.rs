@@ -5,8 +5,15 @@
 //! says so. Called by `main.rs`; the rooms are `config` → `workload` + `wire` → `run` → `record` → `view`.
 #![deny(unsafe_code)]
 
+pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod hist;
+pub mod http;
+pub mod record;
 pub mod rng;
+pub mod run;
+pub mod trace;
+pub mod view;
 pub mod wire;
 pub mod workload;

@@ -279,6 +279,12 @@ impl Plan {
             return Err(impossible("target.cluster", true, format!("{protocol} has no cluster")));
         }
 
+        let least = (threads * endpoints.len()) as u64;
+        if connections < least {
+            let why = format!("{threads} threads × {} endpoints need {least}", endpoints.len());
+            return Err(impossible("connection.connections", connections, why));
+        }
+
         let search = search_plan(&search)?;
         if search.is_some() && workload.rate_limit.is_some() {
             return Err(PlanError::Conflict {

@@ -67,6 +67,35 @@ impl Pool {
         Self { bytes }
     }
 
+    /// The one pool of the process; it is never freed, so the kernel may send from it.
+    #[must_use]
+    pub fn shared() -> &'static Self {
+        static POOL: std::sync::OnceLock<Pool> = std::sync::OnceLock::new();
+        POOL.get_or_init(Self::new)
+    }
+
+    /// Appends the head of a value and gives the pieces of its body, in order, to be sent from where
+    /// they are.
+    pub fn write_head<'a>(
+        &'a self,
+        out: &mut Vec<u8>,
+        key_hash: u64,
+        stamp: Stamp,
+        len: usize,
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        debug_assert!(len >= HEAD_LEN_BYTES);
+        let head = head(key_hash, stamp, len);
+        out.extend_from_slice(&head);
+        let (offset, body_len, mut at) = (offset_of(&head), len - HEAD_LEN_BYTES, 0);
+        std::iter::from_fn(move || {
+            (at < body_len).then(|| {
+                let piece = self.body(offset, at, body_len - at);
+                at += piece.len();
+                piece
+            })
+        })
+    }
+
     /// The body bytes from position `at` of a body whose first byte is at `offset`: at most a piece.
     #[inline]
     fn body(&self, offset: usize, at: usize, len: usize) -> &[u8] {
@@ -81,15 +110,8 @@ impl Pool {
             out.extend(mark.iter().cycle().take(len));
             return;
         }
-        let head = head(key_hash, stamp, len);
-        out.extend_from_slice(&head);
-        let offset = offset_of(&head);
-        let (mut at, body_len) = (0, len - HEAD_LEN_BYTES);
-        while at < body_len {
-            let piece = self.body(offset, at, body_len - at);
-            out.extend_from_slice(piece);
-            at += piece.len();
-        }
+        let pieces = self.write_head(out, key_hash, stamp, len);
+        pieces.for_each(|piece| out.extend_from_slice(piece));
     }
 }
 

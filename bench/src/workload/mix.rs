@@ -34,6 +34,8 @@ pub enum Verb {
     Ping,
     /// A RESP command by template.
     Template(u8),
+    /// Announces that the next request follows an ASK of the cluster.
+    Asking,
     /// Creates a counter that `incr` did not find (memcache text).
     CounterInit,
 }
@@ -221,6 +223,7 @@ impl Mix {
             Verb::Cas => "cas",
             Verb::Ping => "ping",
             Verb::CounterInit => "add",
+            Verb::Asking => "asking",
             Verb::Template(index) => &self.templates[index as usize].text,
         }
     }

@@ -8,7 +8,7 @@ use crate::rng::Rng;
 
 /// A sampler over the ranks `1..=n`.
 #[derive(Debug, Clone)]
-pub struct Zipf {
+pub(super) struct Zipf {
     n: f64,
     exponent: f64,
     h_first: f64,
@@ -19,7 +19,7 @@ pub struct Zipf {
 impl Zipf {
     /// Ranks `1..=n` with exponent `exponent` ≥ 0 (0 is uniform).
     #[must_use]
-    pub fn new(n: u64, exponent: f64) -> Self {
+    pub(super) fn new(n: u64, exponent: f64) -> Self {
         debug_assert!(n > 0 && exponent >= 0.0);
         let mut zipf = Self { n: n as f64, exponent, h_first: 0.0, h_last: 0.0, accept_below: 0.0 };
         zipf.h_first = zipf.h_integral(1.5) - 1.0;
@@ -30,7 +30,7 @@ impl Zipf {
 
     /// One rank in `1..=n`.
     #[inline]
-    pub fn rank(&self, rng: &mut Rng) -> u64 {
+    pub(super) fn rank(&self, rng: &mut Rng) -> u64 {
         loop {
             let u = self.h_last + rng.unit() * (self.h_first - self.h_last);
             let x = self.h_integral_inverse(u);

@@ -1,0 +1,650 @@
+//! The conductor: starts the workers, gives them their tasks, and gathers what they tell.
+//!
+//! Always true: an interval is reported once every worker has ended it; a task that ends early is marked
+//! and what was counted is kept. Called by `main` and the search.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kompio::{Config, Handle, KompioBuilder, Server, Shutdown};
+
+use super::route::Router;
+use super::shared::{Roster, Shared, SharedRef, Task, Told};
+use super::verdict::{BUSY_PERMILLE, Step};
+use super::worker::Worker;
+use super::{cluster, feed, server_cpu};
+use crate::config::choices::{Protocol, Verify};
+use crate::config::plan::Plan;
+use crate::record::sample::{All, Sample};
+use crate::rng::mix64;
+use crate::wire::{
+    Codec, memcache_binary::McBinary, memcache_meta::McMeta, memcache_text::McText, ping::Ping,
+    resp::Resp,
+};
+use crate::workload::content::Pool;
+use crate::workload::ledger::Ledger;
+
+/// How long a prefill may make no progress before it is given up, beside request timeouts.
+const PREFILL_STALL_TIMEOUTS: u32 = 3;
+/// Room between giving a task and its first request.
+const LEAD_NS: u64 = 2_000_000;
+/// How long workers may take to end a task beyond its drain.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which part of a step an interval lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Driven and not counted.
+    Warmup,
+    /// Counted.
+    Measure,
+    /// After the end: replies to what was sent before.
+    Drain,
+}
+
+impl Phase {
+    /// The word in outputs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warmup => "warmup",
+            Self::Measure => "measure",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// What happened between two instants, over all workers.
+#[derive(Debug, Clone)]
+pub struct Interval {
+    /// The step it belongs to.
+    pub step: u32,
+    /// The step's rate.
+    pub rate: Option<u64>,
+    /// Its part of the step.
+    pub phase: Phase,
+    /// Beginning, in ns of the run.
+    pub start_ns: u64,
+    /// End, in ns of the run.
+    pub end_ns: u64,
+    /// What was counted.
+    pub sample: Sample,
+    /// Processor time of the server within it.
+    pub server_cpu_ns: Option<u64>,
+}
+
+/// Who wants to hear while it goes on.
+pub trait Observer {
+    /// Something a person should read.
+    fn trouble(&mut self, text: &str);
+    /// So many of so many keys are stored.
+    fn prefill(&mut self, confirmed: u64, total: u64, elapsed: Duration);
+    /// An interval has ended.
+    fn interval(&mut self, interval: &Interval);
+    /// A step has ended.
+    fn step(&mut self, step: &Step);
+}
+
+/// Why a run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A server does not accept connections.
+    #[error("{endpoint} cannot be reached: {error}")]
+    Unreachable {
+        /// The endpoint's name.
+        endpoint: String,
+        /// From the system.
+        error: std::io::Error,
+    },
+    /// A cluster cannot be read.
+    #[error("{0}")]
+    Cluster(String),
+    /// Connections were not all established.
+    #[error("after {waited:?} not every connection was established: {last}")]
+    NotReady {
+        /// How long it was tried.
+        waited: Duration,
+        /// The last trouble.
+        last: String,
+    },
+    /// Keys could not be stored.
+    #[error("prefill: {confirmed} of {total} keys were confirmed: {why}")]
+    Prefill {
+        /// Keys confirmed by replies.
+        confirmed: u64,
+        /// Keys of the key space.
+        total: u64,
+        /// Why not all.
+        why: String,
+    },
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] crate::trace::TraceError),
+    /// The event loop could not be started.
+    #[error("the workers could not be started: {0}")]
+    Start(String),
+    /// A signal.
+    #[error("interrupted before the measurement")]
+    Interrupted,
+    /// Values of prefill that failed verification and the like cannot happen later than this.
+    #[error("a worker ended unexpectedly")]
+    WorkerGone,
+}
+
+/// Names of a plan's commands in the order of the samples, and the places of those that read keys.
+#[must_use]
+pub fn roster(plan: &Plan) -> (Vec<String>, Vec<usize>) {
+    let roster = Roster::new(plan);
+    let names = roster.verbs.iter().map(|verb| plan.mix.name(*verb).to_owned()).collect();
+    (names, roster.reads())
+}
+
+/// A started run.
+pub struct Conductor {
+    shared: SharedRef,
+    handle: Handle,
+    server: Option<Server>,
+    told: Receiver<(usize, Told)>,
+    stop: Arc<AtomicBool>,
+    steps: u32,
+}
+
+fn launch<C: Codec>(config: Config, shared: &SharedRef) -> Result<Server, RunError> {
+    let shared = shared.clone();
+    KompioBuilder::new(config)
+        .launch(move |info| Worker::<C>::new(shared.clone(), info.id))
+        .map_err(|error| RunError::Start(error.to_string()))
+}
+
+fn kompio_config(plan: &Plan) -> Result<Config, RunError> {
+    let mut config = Config::default();
+    config.workers = plan.threads;
+    config.name = "bench".into();
+    config.max_connections = config.max_connections.max(2 * plan.connections);
+    if !plan.cpus.is_empty() {
+        let list: Vec<String> = plan.cpus.iter().map(usize::to_string).collect();
+        let cpus = list.join(",").parse().map_err(|e| RunError::Start(format!("{e}")))?;
+        config.cpus = Some(cpus);
+    }
+    // A client never stops reading because it has much to send: a server that waits for its replies to
+    // be read would wait for ever.
+    config.output_high_water_bytes = 1 << 40;
+    config.output_low_water_bytes = 1 << 39;
+    config.output_hard_limit_bytes = 1 << 41;
+    Ok(config)
+}
+
+impl Conductor {
+    /// Connects to the servers and waits until every connection carries requests. `stop` ends everything
+    /// early once it is set.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub fn start(
+        mut plan: Plan,
+        stop: Arc<AtomicBool>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, RunError> {
+        for endpoint in &plan.endpoints {
+            TcpStream::connect_timeout(&endpoint.address, plan.connect_timeout).map_err(
+                |error| RunError::Unreachable { endpoint: endpoint.name.clone(), error },
+            )?;
+        }
+        let router = if plan.cluster {
+            let (nodes, owners) = cluster::discover(&plan.endpoints[0], plan.connect_timeout)
+                .map_err(RunError::Cluster)?;
+            plan.endpoints = nodes;
+            // Each thread needs a connection to each node.
+            plan.connections = plan.connections.max(plan.threads * plan.endpoints.len());
+            Router::cluster(owners)
+        } else if plan.endpoints.len() > 1 {
+            Router::ketama(plan.endpoints.iter().map(|e| e.name.as_str()))
+        } else {
+            Router::Single
+        };
+        let feeds = match &plan.trace {
+            Some(trace) => feed::start(trace, plan.threads)?.into_iter().map(Some).collect(),
+            None => Vec::new(),
+        };
+        let (sender, told) = channel();
+        let started =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let shared = Arc::new(Shared {
+            roster: Roster::new(&plan),
+            router,
+            pool: Pool::shared(),
+            ledger: (plan.verify == Verify::Full).then(|| Ledger::new(plan.key_count)),
+            run: mix64(started ^ u64::from(std::process::id()) << 40) as u32,
+            epoch: Instant::now(),
+            task: Mutex::new((0, Task::Halt)),
+            told: Mutex::new(sender),
+            confirmed: AtomicU64::new(0),
+            feeds: Mutex::new(feeds),
+            plan,
+        });
+        let config = kompio_config(&shared.plan)?;
+        let server = match shared.plan.protocol {
+            Protocol::Resp => launch::<Resp<false>>(config, &shared),
+            Protocol::Resp3 => launch::<Resp<true>>(config, &shared),
+            Protocol::McText => launch::<McText>(config, &shared),
+            Protocol::McMeta => launch::<McMeta>(config, &shared),
+            Protocol::McBinary => launch::<McBinary>(config, &shared),
+            Protocol::Ping => launch::<Ping>(config, &shared),
+        }?;
+        let handle = server.handle();
+        let mut conductor = Self { shared, handle, server: Some(server), told, stop, steps: 0 };
+        conductor.wait_ready(observer)?;
+        Ok(conductor)
+    }
+
+    /// The plan as it is carried out.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.shared.plan
+    }
+
+    fn wait_ready(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let plan = &self.shared.plan;
+        let patience = plan.connect_timeout + plan.request_timeout;
+        let deadline = Instant::now() + patience;
+        let mut last = format!("no word from {}", plan.endpoints[0].name);
+        let mut missing = plan.threads;
+        while missing > 0 {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(RunError::Interrupted);
+            }
+            match self.hear(deadline.min(Instant::now() + Duration::from_millis(100)))? {
+                Some((_, Told::Ready)) => missing -= 1,
+                Some((_, Told::Trouble(text))) => {
+                    observer.trouble(&text);
+                    last = text;
+                }
+                Some((_, Told::Abandoned(text))) => last = text,
+                Some(_) => {}
+                None if Instant::now() >= deadline => {
+                    return Err(RunError::NotReady { waited: patience, last });
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The next word of a worker, or nothing by the deadline.
+    fn hear(&self, deadline: Instant) -> Result<Option<(usize, Told)>, RunError> {
+        match self.told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(told) => Ok(Some(told)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(RunError::WorkerGone),
+        }
+    }
+
+    fn give(&self, task: Task) {
+        let mut slot = self.shared.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *slot = (slot.0 + 1, task);
+        let number = slot.0;
+        drop(slot);
+        for worker in 0..self.shared.plan.threads {
+            self.handle.notify(worker, number);
+        }
+    }
+
+    /// Stores every key, confirmed by replies.
+    ///
+    /// # Errors
+    /// When a key is refused or the server stands still.
+    pub fn prefill(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let plan = &self.shared.plan;
+        let total = plan.key_count;
+        let patience = plan.request_timeout * PREFILL_STALL_TIMEOUTS + plan.connect_timeout;
+        let begun = Instant::now();
+        self.shared.confirmed.store(0, Ordering::Relaxed);
+        self.give(Task::Prefill);
+        let mut missing = plan.threads;
+        let (mut seen, mut moved) = (0, begun);
+        let mut why = String::new();
+        while missing > 0 {
+            let heard = self.hear(Instant::now() + Duration::from_millis(100))?;
+            let confirmed = self.shared.confirmed.load(Ordering::Relaxed);
+            observer.prefill(confirmed, total, begun.elapsed());
+            if confirmed > seen {
+                (seen, moved) = (confirmed, Instant::now());
+            }
+            match heard {
+                Some((_, Told::Done { sample })) => {
+                    missing -= 1;
+                    if let Some((words, n)) = sample.error_words.iter().next() {
+                        why = format!("{n} were refused: {words}");
+                    }
+                }
+                Some((_, Told::Trouble(text))) => {
+                    observer.trouble(&text);
+                    why = text;
+                }
+                Some((_, Told::Abandoned(text))) => {
+                    return Err(RunError::Prefill { confirmed, total, why: text });
+                }
+                _ => {}
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(RunError::Interrupted);
+            }
+            if moved.elapsed() > patience {
+                let standing = format!("the server has stood still for {patience:?}");
+                let why =
+                    if why.is_empty() { standing } else { format!("{standing}; last: {why}") };
+                return Err(RunError::Prefill { confirmed, total, why });
+            }
+        }
+        let confirmed = self.shared.confirmed.load(Ordering::Relaxed);
+        observer.prefill(confirmed, total, begun.elapsed());
+        if confirmed < total {
+            return Err(RunError::Prefill { confirmed, total, why });
+        }
+        Ok(())
+    }
+
+    /// Drives the servers: `warmup` uncounted, then `duration` counted.
+    ///
+    /// # Errors
+    /// When a worker is gone. A server that fails ends the step early and marks it.
+    pub fn drive(
+        &mut self,
+        rate: Option<u64>,
+        warmup: Duration,
+        duration: Duration,
+        observer: &mut dyn Observer,
+    ) -> Result<Step, RunError> {
+        let start_ns = self.shared.now_ns() + LEAD_NS;
+        let measure_ns = start_ns + warmup.as_nanos() as u64;
+        let end_ns = measure_ns + duration.as_nanos() as u64;
+        let mut gather = Gather::new(self, rate, start_ns, measure_ns, end_ns);
+        self.steps += 1;
+        self.give(Task::Drive { rate, start_ns, measure_ns, end_ns });
+        let drain = self.shared.plan.request_timeout + END_PATIENCE;
+        let mut deadline = self.shared.epoch + Duration::from_nanos(end_ns) + drain;
+        let mut halted = false;
+        while gather.missing > 0 {
+            let heard = self.hear(deadline.min(Instant::now() + Duration::from_millis(50)))?;
+            let now_ns = self.shared.now_ns();
+            gather.clock(now_ns);
+            let mut halt = None;
+            match heard {
+                Some((worker, Told::Interval { number, sample })) => {
+                    gather.interval(worker, number, *sample, observer)
+                }
+                Some((worker, Told::Done { sample })) => gather.done(worker, *sample, now_ns),
+                Some((_, Told::Trouble(text))) => observer.trouble(&text),
+                Some((_, Told::Abandoned(text))) => halt = Some(text),
+                Some((_, Told::Ready)) => {}
+                None if Instant::now() >= deadline => {
+                    gather.partial = Some("a worker did not end its task".into());
+                    break;
+                }
+                None => {}
+            }
+            if self.stop.load(Ordering::Relaxed) && !halted {
+                halt = Some("interrupted".into());
+            }
+            if let Some(why) = halt
+                && !halted
+            {
+                halted = true;
+                gather.partial = Some(why);
+                gather.ended_ns = now_ns.min(end_ns);
+                self.give(Task::Halt);
+                deadline = Instant::now() + drain;
+            }
+        }
+        let mut step = gather.finish(observer);
+        step.judge(self.shared.plan.slip_limit, self.shared.plan.threads);
+        observer.step(&step);
+        Ok(step)
+    }
+
+    /// Closes all connections and ends the workers.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.handle.shutdown(Shutdown::Now);
+            let _ = server.join();
+        }
+    }
+}
+
+impl Drop for Conductor {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Puts the workers' samples together.
+struct Gather {
+    number: u32,
+    rate: Option<u64>,
+    start_ns: u64,
+    measure_ns: u64,
+    end_ns: u64,
+    interval_ns: u64,
+    /// The last interval each worker has ended; `u64::MAX` when its task is done.
+    at: Vec<Option<u64>>,
+    waiting: BTreeMap<u64, Sample>,
+    emitted: Option<u64>,
+    drain: Option<Sample>,
+    total: Sample,
+    responses: u64,
+    intervals: u64,
+    busy_intervals: u64,
+    missing: usize,
+    partial: Option<String>,
+    ended_ns: u64,
+    server_pid: Option<u32>,
+    /// Server time at bounds of intervals, by their times.
+    server_clock: Vec<(u64, u64)>,
+    server_at_measure: Option<u64>,
+    server_at_end: Option<u64>,
+    reads_end_ns: u64,
+}
+
+impl Gather {
+    fn new(
+        conductor: &Conductor,
+        rate: Option<u64>,
+        start_ns: u64,
+        measure_ns: u64,
+        end_ns: u64,
+    ) -> Self {
+        let plan = &conductor.shared.plan;
+        Self {
+            number: conductor.steps,
+            rate,
+            start_ns,
+            measure_ns,
+            end_ns,
+            interval_ns: plan.interval.as_nanos() as u64,
+            at: vec![None; plan.threads],
+            waiting: BTreeMap::new(),
+            emitted: None,
+            drain: None,
+            total: Sample::new(conductor.shared.roster.verbs.len()),
+            responses: 0,
+            intervals: 0,
+            busy_intervals: 0,
+            missing: plan.threads,
+            partial: None,
+            ended_ns: end_ns,
+            server_pid: plan.server_pid,
+            server_clock: Vec::new(),
+            server_at_measure: None,
+            server_at_end: None,
+            reads_end_ns: 0,
+        }
+    }
+
+    /// Notes the server's clock when the measured time begins and when it ends.
+    fn clock(&mut self, now_ns: u64) {
+        let Some(pid) = self.server_pid else { return };
+        if now_ns >= self.measure_ns && self.server_at_measure.is_none() {
+            self.server_at_measure = server_cpu::cpu_ns(pid);
+        }
+        if now_ns >= self.ended_ns && self.server_at_end.is_none() {
+            self.server_at_end = server_cpu::cpu_ns(pid);
+        }
+        if now_ns >= self.reads_end_ns {
+            self.reads_end_ns = now_ns + self.interval_ns / 4;
+            if let Some(ns) = server_cpu::cpu_ns(pid) {
+                self.server_clock.push((now_ns, ns));
+                if self.server_clock.len() > 64 {
+                    self.server_clock.remove(0);
+                }
+            }
+        }
+    }
+
+    /// The server's time between two instants, from the nearest readings.
+    fn server_between(&self, start_ns: u64, end_ns: u64) -> Option<u64> {
+        let nearest = |at: u64| self.server_clock.iter().min_by_key(|(t, _)| t.abs_diff(at));
+        let ((t0, c0), (t1, c1)) = (nearest(start_ns)?, nearest(end_ns)?);
+        if t1 <= t0 {
+            return None;
+        }
+        let share = c1.saturating_sub(*c0) as f64 / (t1 - t0) as f64;
+        Some((share * (end_ns - start_ns) as f64) as u64)
+    }
+
+    fn bounds(&self, number: u64) -> (u64, u64) {
+        if number == 0 {
+            return (self.start_ns, self.measure_ns);
+        }
+        let at = |n: u64| (self.measure_ns + n * self.interval_ns).min(self.end_ns);
+        (at(number - 1), at(number))
+    }
+
+    fn interval(
+        &mut self,
+        worker: usize,
+        number: u64,
+        sample: Sample,
+        observer: &mut dyn Observer,
+    ) {
+        match self.waiting.get_mut(&number) {
+            Some(sum) => sum.merge(&sample, true),
+            None => drop(self.waiting.insert(number, sample)),
+        }
+        self.at[worker] = Some(number);
+        self.emit(observer);
+    }
+
+    fn done(&mut self, worker: usize, sample: Sample, now_ns: u64) {
+        match &mut self.drain {
+            Some(sum) => sum.merge(&sample, true),
+            None => self.drain = Some(sample),
+        }
+        self.at[worker] = Some(u64::MAX);
+        self.missing -= 1;
+        if self.missing == 0 {
+            // A trace may end before its time.
+            self.ended_ns = self.ended_ns.min(now_ns.max(self.measure_ns + 1));
+        }
+    }
+
+    /// Emits every interval that all workers have passed.
+    fn emit(&mut self, observer: &mut dyn Observer) {
+        let passed = self.at.iter().copied().min().flatten();
+        while let Some((&number, _)) = self.waiting.first_key_value() {
+            if passed.is_none_or(|p| number > p) {
+                return;
+            }
+            let sample = self.waiting.remove(&number).expect("just seen");
+            let (start_ns, end_ns) = self.bounds(number);
+            let phase = if number == 0 { Phase::Warmup } else { Phase::Measure };
+            self.emitted = Some(number);
+            self.account(
+                Interval {
+                    step: self.number,
+                    rate: self.rate,
+                    phase,
+                    start_ns,
+                    end_ns,
+                    server_cpu_ns: self.server_between(start_ns, end_ns),
+                    sample,
+                },
+                observer,
+            );
+        }
+    }
+
+    fn account(&mut self, interval: Interval, observer: &mut dyn Observer) {
+        if interval.end_ns <= interval.start_ns {
+            // No warm-up, or nothing after the last bound: its verdicts still count.
+            self.total.merge(&interval.sample, false);
+            return;
+        }
+        match interval.phase {
+            Phase::Measure => {
+                self.intervals += 1;
+                self.busy_intervals += u64::from(interval.sample.busiest_permille >= BUSY_PERMILLE);
+                self.responses += interval.sample.sum(crate::record::sample::Of::Responses);
+                self.total.merge(&interval.sample, false);
+            }
+            Phase::Drain => self.total.merge(&interval.sample, false),
+            Phase::Warmup => {
+                // Nothing of the warm-up is in the result but what must never happen.
+                let mut verdicts = Sample::new(interval.sample.commands.len());
+                let kept = crate::record::sample::FAULTS
+                    .into_iter()
+                    .chain([All::Garbage, All::Disconnects]);
+                kept.for_each(|of| verdicts.add(of, interval.sample.get(of)));
+                self.total.merge(&verdicts, false);
+            }
+        }
+        observer.interval(&interval);
+    }
+
+    fn finish(mut self, observer: &mut dyn Observer) -> Step {
+        self.at.fill(Some(u64::MAX));
+        self.emit(observer);
+        if let Some(sample) = self.drain.take() {
+            let start_ns = self.emitted.map_or(self.start_ns, |n| self.bounds(n).1);
+            let early = self.ended_ns < self.end_ns;
+            // A step that ended early has its last, unfinished interval here.
+            let phase =
+                if early && self.ended_ns > start_ns { Phase::Measure } else { Phase::Drain };
+            let end_ns = if early { self.ended_ns.max(start_ns) } else { start_ns + 1 };
+            let server_cpu_ns = if early { self.server_between(start_ns, end_ns) } else { None };
+            let interval = Interval {
+                step: self.number,
+                rate: self.rate,
+                phase,
+                start_ns,
+                end_ns,
+                sample,
+                server_cpu_ns,
+            };
+            self.account(interval, observer);
+        }
+        let seconds = self.ended_ns.saturating_sub(self.measure_ns) as f64 / 1e9;
+        let server_end =
+            self.server_at_end.or_else(|| self.server_pid.and_then(server_cpu::cpu_ns));
+        Step {
+            number: self.number,
+            rate: self.rate,
+            seconds,
+            responses: self.responses,
+            intervals: self.intervals,
+            busy_intervals: self.busy_intervals,
+            server_cpu_ns: self.server_at_measure.zip(server_end).map(|(a, b)| b.saturating_sub(a)),
+            partial: self.partial,
+            void: Vec::new(),
+            warnings: Vec::new(),
+            total: self.total,
+        }
+    }
+}
