@@ -178,7 +178,27 @@ impl Shared {
     pub(crate) fn spare_min(&self) -> u64 {
         // One to append to, one for eviction to copy into; more on large heaps,
         // where they cost little.
-        (u64::from(self.segments.count()) / 256).max(self.plan.config.workers as u64).clamp(2, 64)
+        let base = (u64::from(self.segments.count()) / 256)
+            .max(self.plan.config.workers as u64)
+            .clamp(3, 64);
+        // A merge frees nothing until it has walked all its segments twice.
+        base + self.policy.merge_width() as u64 / 2
+    }
+
+    /// Keeps at least `wanted` segments ahead for a while.
+    pub(crate) fn raise_spare(&self, wanted: u64) {
+        let most = u64::from(self.segments.count() / 16).max(self.spare_min());
+        if wanted > self.spare.load(Ordering::Relaxed) {
+            self.spare.store(wanted.min(most), Ordering::Relaxed);
+        }
+    }
+
+    /// Lets the number of segments kept ahead fall back, one at a time.
+    pub(crate) fn lower_spare(&self) {
+        let spare = self.spare.load(Ordering::Relaxed);
+        if spare > self.spare_min() {
+            self.spare.store(spare - 1, Ordering::Relaxed);
+        }
     }
 
     /// Segments that fit beside the hashtable and the ghosts.
@@ -196,7 +216,11 @@ impl Shared {
             return 0;
         }
         let now = self.ghosts.bytes();
-        if now > 0 { now } else { crate::worker::ghosts::bytes_for(self.ghosts_wanted(self.items())) }
+        if now > 0 {
+            now
+        } else {
+            crate::worker::ghosts::bytes_for(self.ghosts_wanted(self.items()))
+        }
     }
 
     pub(crate) fn ghosts_wanted(&self, items: u64) -> u64 {

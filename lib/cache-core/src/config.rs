@@ -188,7 +188,9 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn check(config: Config) -> Result<Self, Error> {
-        let bad = |key, value: String, want: &str| Err(Error::Config { key, value, want: want.to_owned() });
+        let bad = |key, value: String, want: &str| {
+            Err(Error::Config { key, value, want: want.to_owned() })
+        };
         let heap = config.heap_size;
         if heap < HEAP_SIZE_MIN {
             return bad("heap_size", heap.to_string(), "at least 64 KiB");
@@ -208,28 +210,50 @@ impl Plan {
             None => (heap / 512).next_power_of_two().clamp(SEGMENT_SIZE_MIN, 1 << 20),
         };
         if !size.is_power_of_two() || !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&size) {
-            return bad("segment_size", size.to_string(), "a power of two between 4 KiB and 64 MiB");
+            return bad(
+                "segment_size",
+                size.to_string(),
+                "a power of two between 4 KiB and 64 MiB",
+            );
         }
         let segments = heap / size;
         if segments < 6 {
             return bad("segment_size", size.to_string(), "at most a sixth of heap_size");
         }
         let Ok(segments) = u32::try_from(segments) else {
-            return bad("segment_size", size.to_string(), "large enough for less than 4 billion segments");
+            return bad(
+                "segment_size",
+                size.to_string(),
+                "large enough for less than 4 billion segments",
+            );
         };
         if config.max_value_size == 0 || config.max_value_size > VALUE_LEN_LIMIT {
-            return bad("max_value_size", config.max_value_size.to_string(), "between 1 byte and 1 TiB");
+            return bad(
+                "max_value_size",
+                config.max_value_size.to_string(),
+                "between 1 byte and 1 TiB",
+            );
         }
         let (table_buckets, table_grows) = match config.hashtable_power {
             Some(power) => {
                 if !(3..=35).contains(&power) || (1u64 << power) * 8 > heap as u64 / 2 {
-                    return bad("hashtable_power", power.to_string(), "at least 3, and the table below half of heap_size");
+                    return bad(
+                        "hashtable_power",
+                        power.to_string(),
+                        "at least 3, and the table below half of heap_size",
+                    );
                 }
                 (((1u64 << power) / 8) as u32, false)
             }
             None => ((heap / 256 / 64).clamp(TABLE_BUCKETS_MIN, 1 << 24) as u32, true),
         };
-        Ok(Self { segment_shift: size.trailing_zeros(), segments, table_buckets, table_grows, config })
+        Ok(Self {
+            segment_shift: size.trailing_zeros(),
+            segments,
+            table_buckets,
+            table_grows,
+            config,
+        })
     }
 
     pub(crate) fn segment_map(&self) -> MapOptions {

@@ -35,7 +35,9 @@ mod view;
 mod worker;
 
 pub use cache::{Cache, Retained};
-pub use config::{Config, HEAP_SIZE_MIN, Observer, PolicyKind, Reason, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN};
+pub use config::{
+    Config, HEAP_SIZE_MIN, Observer, PolicyKind, Reason, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN,
+};
 pub use error::Error;
 pub use hash::{KeyHash, KeyHasher};
 pub use memory::HugePages;
@@ -45,6 +47,6 @@ pub use segment::state::Layer;
 pub use stats::{Counters, GroupOccupancy, STATE_NAMES, Stats};
 pub use view::{Item, Parts};
 pub use worker::{
-    Condition, Cursor, DeadlineCondition, Edit, Meta, NewValue, Outcome, Reservation, ReserveRequest,
-    Status, Store, Worker,
+    Condition, Cursor, DeadlineCondition, Edit, Meta, NewValue, Outcome, Reservation,
+    ReserveRequest, Status, Store, Worker,
 };

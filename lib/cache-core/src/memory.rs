@@ -59,7 +59,11 @@ unsafe impl Sync for Region {}
 
 impl Region {
     /// Maps `len_bytes` (rounded up to whole pages) of zeroed memory.
-    pub(crate) fn map(what: &'static str, len_bytes: usize, options: MapOptions) -> Result<Self, Error> {
+    pub(crate) fn map(
+        what: &'static str,
+        len_bytes: usize,
+        options: MapOptions,
+    ) -> Result<Self, Error> {
         let len_bytes = len_bytes.max(1);
         let mut notes = Vec::new();
         let mut region = None;
@@ -102,7 +106,14 @@ impl Region {
                 let skip = if transparent { map_base.align_offset(HUGE_2M) } else { 0 };
                 // SAFETY: skip < HUGE_2M == slack, so base + len stays inside the mapping.
                 let base = unsafe { map_base.add(skip) };
-                Region { base, len_bytes, map_base, map_len_bytes, reserved_pages: false, notes: Vec::new() }
+                Region {
+                    base,
+                    len_bytes,
+                    map_base,
+                    map_len_bytes,
+                    reserved_pages: false,
+                    notes: Vec::new(),
+                }
             }
         };
         if transparent && !region.reserved_pages {
@@ -269,7 +280,8 @@ mod tests {
     #[test]
     #[cfg(not(miri))]
     fn unavailable_huge_pages_are_said_and_replaced() {
-        let options = MapOptions { huge_pages: HugePages::Size1G, numa_node: Some(900), prefault: false };
+        let options =
+            MapOptions { huge_pages: HugePages::Size1G, numa_node: Some(900), prefault: false };
         let region = Region::map("test", 1 << 30, options).unwrap();
         // Whatever the machine grants, nothing is refused silently.
         assert!(!region.notes().is_empty() || region.reserved_pages);

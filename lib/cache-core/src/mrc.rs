@@ -12,7 +12,7 @@ use crate::sync::Mutex;
 use std::collections::{HashMap, VecDeque};
 
 /// Sizes that are simulated, as multiples of the heap.
-pub const SCALES: [f64; 4] = [0.5, 1.0, 2.0, 4.0];
+const SCALES: [f64; 4] = [0.5, 1.0, 2.0, 4.0];
 /// Sampled items that a miniature of the whole heap should hold.
 const ITEMS_AIM: f64 = 2000.0;
 /// Item size assumed for that, in bytes.

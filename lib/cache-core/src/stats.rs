@@ -125,7 +125,8 @@ impl WorkerCounters {
             self.life.store(life, Ordering::Release);
         }
         let add = |counter: &AtomicU64, n: i64| {
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add_signed(n), Ordering::Relaxed);
+            counter
+                .store(counter.load(Ordering::Relaxed).wrapping_add_signed(n), Ordering::Relaxed);
         };
         add(&self.items, items);
         add(&self.bytes, bytes);

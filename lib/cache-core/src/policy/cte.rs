@@ -18,7 +18,9 @@ impl Policy for Cte {
         segments
             .words()
             .filter(|(_, word)| word.state() == State::Sealed)
-            .min_by_key(|(id, word)| (segments.meta(*id).max_deadline.load(Ordering::Relaxed), word.seq()))
+            .min_by_key(|(id, word)| {
+                (segments.meta(*id).max_deadline.load(Ordering::Relaxed), word.seq())
+            })
             .map(|(id, _)| id)
     }
 

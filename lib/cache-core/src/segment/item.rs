@@ -42,7 +42,8 @@ const HEADER_LEN: [u8; 16] = {
     let mut t = [0u8; 16];
     let mut k = 0;
     while k < 16 {
-        t[k] = 5 + if k & 1 != 0 { 3 } else { 0 }
+        t[k] = 5
+            + if k & 1 != 0 { 3 } else { 0 }
             + if k & 2 != 0 { 5 } else { 0 }
             + if k & 4 != 0 { 4 } else { 0 }
             + if k & 8 != 0 { 8 } else { 0 };
@@ -110,11 +111,15 @@ impl Header {
         // SAFETY: the caller gives room for the header; all writes lie inside it.
         unsafe {
             if kind & EXTENDED != 0 {
-                let word = u64::from(kind) | ((self.key_len as u64) << 8) | ((self.value_len as u64) << 24);
+                let word = u64::from(kind)
+                    | ((self.key_len as u64) << 8)
+                    | ((self.value_len as u64) << 24);
                 p.cast::<[u8; 8]>().write_unaligned(word.to_le_bytes());
                 at = 8;
             } else {
-                let word = u64::from(kind) | ((self.key_len as u64) << 8) | ((self.value_len as u64) << 16);
+                let word = u64::from(kind)
+                    | ((self.key_len as u64) << 8)
+                    | ((self.value_len as u64) << 16);
                 p.copy_from_nonoverlapping(word.to_le_bytes().as_ptr(), 5);
                 at = 5;
             }
@@ -168,11 +173,13 @@ impl Header {
                     at += 5;
                 }
                 if kind & FLAGGED != 0 {
-                    header.client_flags = u32::from_le_bytes(p.add(at).cast::<[u8; 4]>().read_unaligned());
+                    header.client_flags =
+                        u32::from_le_bytes(p.add(at).cast::<[u8; 4]>().read_unaligned());
                     at += 4;
                 }
                 if kind & TOKENED != 0 {
-                    header.token = Some(u64::from_le_bytes(p.add(at).cast::<[u8; 8]>().read_unaligned()));
+                    header.token =
+                        Some(u64::from_le_bytes(p.add(at).cast::<[u8; 8]>().read_unaligned()));
                 }
             }
             header
@@ -242,7 +249,15 @@ mod tests {
 
     #[test]
     fn a_plain_item_costs_five_bytes_and_a_deadline_five_more() {
-        let plain = Header { key_len: 24, value_len: 64, deadline: 0, client_flags: 0, marks: 0, token: None, timed: false };
+        let plain = Header {
+            key_len: 24,
+            value_len: 64,
+            deadline: 0,
+            client_flags: 0,
+            marks: 0,
+            token: None,
+            timed: false,
+        };
         assert_eq!(plain.len(), 5);
         assert_eq!(Header { deadline: 1, timed: true, ..plain }.len(), 10);
     }
@@ -255,7 +270,15 @@ mod tests {
                     for client_flags in [0, u32::MAX] {
                         for token in [None, Some(u64::MAX)] {
                             for marks in [0, MARKS_MASK] {
-                                round_trip(Header { key_len, value_len, deadline, client_flags, marks, token, timed: deadline != 0 });
+                                round_trip(Header {
+                                    key_len,
+                                    value_len,
+                                    deadline,
+                                    client_flags,
+                                    marks,
+                                    token,
+                                    timed: deadline != 0,
+                                });
                             }
                         }
                     }
@@ -267,7 +290,15 @@ mod tests {
     #[test]
     fn keys_compare_whole() {
         let key = b"abc";
-        let header = Header { key_len: 3, value_len: 0, deadline: 0, client_flags: 0, marks: 0, token: None, timed: false };
+        let header = Header {
+            key_len: 3,
+            value_len: 0,
+            deadline: 0,
+            client_flags: 0,
+            marks: 0,
+            token: None,
+            timed: false,
+        };
         let mut memory = vec![0u8; 32];
         // SAFETY: 32 bytes hold the header, the key and the guard.
         unsafe {

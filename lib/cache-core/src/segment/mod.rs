@@ -80,7 +80,12 @@ pub(crate) struct Census {
 }
 
 impl Segments {
-    pub(crate) fn new(count: u32, shift: u32, hasher: KeyHasher, options: MapOptions) -> Result<Self, Error> {
+    pub(crate) fn new(
+        count: u32,
+        shift: u32,
+        hasher: KeyHasher,
+        options: MapOptions,
+    ) -> Result<Self, Error> {
         let data = Region::map("the segments", ((count as usize) << shift) + 64, options)?;
         Ok(Self {
             data,
@@ -212,7 +217,9 @@ impl Segments {
     fn change(&self, id: u32, from: Word, to: Word) -> bool {
         // SeqCst: a commit that links an item and then reads the state, and an
         // evictor that claims and then looks for links, must not miss each other.
-        self.states[id as usize].compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        self.states[id as usize]
+            .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// How many segments could be taken now.
@@ -316,6 +323,12 @@ impl Segments {
     /// in place when they survive).
     pub(crate) fn renew(&self, id: u32, word: Word, layer: Layer) {
         let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
+        let mut part = self.meta(id).next.load(Ordering::Relaxed);
+        while part != NO_SEGMENT {
+            let word = self.word(part);
+            self.change(part, word, Word::new(word.seq(), word.group(), layer, State::Part));
+            part = self.meta(part).next.load(Ordering::Relaxed);
+        }
         let renewed = self.change(id, word, Word::new(seq, word.group(), layer, State::Sealed));
         debug_assert!(renewed, "only the claimer leaves Evicting");
     }
@@ -326,10 +339,16 @@ impl Segments {
         // after the items were unlinked and stored before anyone sees Retired.
         let stamp = epochs.retire();
         self.meta(id).stamp.fetch_max(stamp, Ordering::Relaxed);
-        self.retired.fetch_add(1, Ordering::Relaxed);
+        let mut n = 1;
+        let mut part = self.meta(id).next.load(Ordering::Relaxed);
+        while part != NO_SEGMENT {
+            n += 1;
+            part = self.meta(part).next.load(Ordering::Relaxed);
+        }
+        self.retired.fetch_add(n, Ordering::Relaxed);
         let done = self.change(id, word, word.to(State::Retired));
         if !done {
-            self.retired.fetch_sub(1, Ordering::Relaxed);
+            self.retired.fetch_sub(n, Ordering::Relaxed);
         }
         done
     }
@@ -347,7 +366,9 @@ impl Segments {
                 continue;
             }
             let meta = self.meta(id);
-            if meta.stamp.load(Ordering::Relaxed) >= horizon || meta.pins.load(Ordering::Acquire) != 0 {
+            if meta.stamp.load(Ordering::Relaxed) >= horizon
+                || meta.pins.load(Ordering::Acquire) != 0
+            {
                 continue;
             }
             let mut part = meta.next.load(Ordering::Relaxed);
@@ -364,6 +385,7 @@ impl Segments {
                 let next = self.meta(part).next.load(Ordering::Relaxed);
                 let freed_part = self.change(part, word, word.to(State::Free));
                 debug_assert!(freed_part, "parts belong to their head alone");
+                self.retired.fetch_sub(1, Ordering::Relaxed);
                 freed += 1;
                 self.freed(part);
                 part = next;
@@ -426,7 +448,9 @@ impl Segments {
                         census.oldest[layer] = Some((id as u32, word.seq()));
                     }
                 }
-                State::Open | State::Evicting | State::Held | State::Part => census.layer[layer] += 1,
+                State::Open | State::Evicting | State::Held | State::Part => {
+                    census.layer[layer] += 1
+                }
                 State::Absent | State::Free | State::Retired => {}
             }
         }

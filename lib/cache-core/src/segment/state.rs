@@ -121,14 +121,21 @@ mod tests {
     #[test]
     fn words_keep_their_fields() {
         let w = Word::new(123_456, 200, Layer::Main, State::Open);
-        assert_eq!((w.seq(), w.group(), w.layer(), w.state()), (123_456, 200, Layer::Main, State::Open));
+        assert_eq!(
+            (w.seq(), w.group(), w.layer(), w.state()),
+            (123_456, 200, Layer::Main, State::Open)
+        );
         assert_eq!(w.to(State::Sealed).seq(), 123_456);
     }
 
     #[test]
     #[cfg(debug_assertions)]
     fn transitions_that_are_not_drawn_are_refused() {
-        for (from, to) in [(State::Free, State::Sealed), (State::Open, State::Retired), (State::Retired, State::Open)] {
+        for (from, to) in [
+            (State::Free, State::Sealed),
+            (State::Open, State::Retired),
+            (State::Retired, State::Open),
+        ] {
             let w = Word::new(1, 0, Layer::Small, from);
             assert!(std::panic::catch_unwind(|| w.to(to)).is_err(), "{from:?} to {to:?}");
         }

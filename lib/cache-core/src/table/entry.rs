@@ -95,7 +95,10 @@ mod tests {
     #[test]
     fn fields_do_not_overlap() {
         let e = Entry::new(0xffff, 7, LOCATION_MASK);
-        assert_eq!((e.tag(), e.count(), e.location(), e.token_taken()), (0xffff, 7, LOCATION_MASK, false));
+        assert_eq!(
+            (e.tag(), e.count(), e.location(), e.token_taken()),
+            (0xffff, 7, LOCATION_MASK, false)
+        );
         let e = Entry::new(1, 0, 42).with_token().counted();
         assert_eq!((e.tag(), e.count(), e.location(), e.token_taken()), (1, 1, 42, true));
         assert!(e.same_item(Entry::new(1, 3, 42)));

@@ -34,7 +34,8 @@ pub(crate) struct Ghosts {
 impl Ghosts {
     /// Room for about `capacity` fingerprints.
     pub(crate) fn new(capacity: u64, options: MapOptions) -> Result<Self, Error> {
-        let lines = u32::try_from(capacity.div_ceil(u64::from(PRINTS_PER_LINE)).max(1)).unwrap_or(u32::MAX);
+        let lines =
+            u32::try_from(capacity.div_ceil(u64::from(PRINTS_PER_LINE)).max(1)).unwrap_or(u32::MAX);
         #[cfg(not(loom))]
         let memory = Region::map("the ghosts", lines as usize * LINE_BYTES, options)?;
         #[cfg(loom)]

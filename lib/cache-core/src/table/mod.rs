@@ -294,7 +294,13 @@ impl Index {
     }
 
     /// Puts `entry` into one of its buckets. The caller holds its stripe.
-    fn insert_into(&self, table: &Table, hash: KeyHash, entry: Entry, held: &StripeGuard<'_>) -> Inserted {
+    fn insert_into(
+        &self,
+        table: &Table,
+        hash: KeyHash,
+        entry: Entry,
+        held: &StripeGuard<'_>,
+    ) -> Inserted {
         let (first, second) = table.pair(hash);
         loop {
             let free = |index| match_tags(table.bucket(index), 0);
@@ -302,7 +308,8 @@ impl Index {
             if a | b == 0 {
                 break;
             }
-            let (index, mask) = if a.count_ones() >= b.count_ones() { (first, a) } else { (second, b) };
+            let (index, mask) =
+                if a.count_ones() >= b.count_ones() { (first, a) } else { (second, b) };
             let slot = &table.bucket(index)[mask.trailing_zeros() as usize];
             // Release: partner of the acquire in `scan_table`.
             if slot.compare_exchange(0, entry.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -314,7 +321,13 @@ impl Index {
 
     /// Both buckets are full: displaces one neighbour, else evicts the coldest.
     #[cold]
-    fn make_room(&self, table: &Table, pair: [u32; 2], entry: Entry, held: &StripeGuard<'_>) -> Inserted {
+    fn make_room(
+        &self,
+        table: &Table,
+        pair: [u32; 2],
+        entry: Entry,
+        held: &StripeGuard<'_>,
+    ) -> Inserted {
         for round in 0.. {
             for index in pair {
                 for slot in table.bucket(index) {
@@ -329,7 +342,10 @@ impl Index {
             for slot in slots {
                 let victim = Entry(slot.load(Ordering::Acquire));
                 if victim.is_empty() {
-                    if slot.compare_exchange(0, entry.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    if slot
+                        .compare_exchange(0, entry.0, Ordering::AcqRel, Ordering::Relaxed)
+                        .is_ok()
+                    {
                         return Inserted::Free;
                     }
                     continue;
@@ -360,7 +376,14 @@ impl Index {
 
     /// Moves the entry in `slot` to its other bucket and puts `entry` in its
     /// place, if there is room.
-    fn displace(&self, table: &Table, index: u32, slot: &AtomicU64, entry: Entry, held: &StripeGuard<'_>) -> bool {
+    fn displace(
+        &self,
+        table: &Table,
+        index: u32,
+        slot: &AtomicU64,
+        entry: Entry,
+        held: &StripeGuard<'_>,
+    ) -> bool {
         let victim = Entry(slot.load(Ordering::Acquire));
         if victim.is_empty() {
             return slot.compare_exchange(0, entry.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
@@ -447,7 +470,11 @@ impl<'a> KeyGuard<'a> {
     /// Changes an entry found under this guard; `change` sees the latest word.
     /// Returns that word.
     #[inline]
-    pub(crate) fn replace(&self, found: Found<'a>, mut change: impl FnMut(Entry) -> Entry) -> Entry {
+    pub(crate) fn replace(
+        &self,
+        found: Found<'a>,
+        mut change: impl FnMut(Entry) -> Entry,
+    ) -> Entry {
         let mut seen = found.entry;
         loop {
             let next = change(seen);
@@ -457,7 +484,10 @@ impl<'a> KeyGuard<'a> {
                 Ok(_) => return seen,
                 Err(now) => {
                     seen = Entry(now);
-                    debug_assert!(seen.same_item(found.entry), "only the hit count changes under a stripe");
+                    debug_assert!(
+                        seen.same_item(found.entry),
+                        "only the hit count changes under a stripe"
+                    );
                 }
             }
         }

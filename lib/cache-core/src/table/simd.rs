@@ -103,11 +103,16 @@ mod tests {
                 x ^= x >> 7;
                 x ^= x << 17;
                 // Few distinct tags at the edges of the 16-bit range.
-                let tag = [0u64, 1, 2, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff][(x >> 9) as usize & 7];
+                let tag =
+                    [0u64, 1, 2, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff][(x >> 9) as usize & 7];
                 AtomicU64::new((x >> 16) | (tag << 48))
             }));
             for tag in [1u16, 2, 0x7fff, 0x8000, 0x8001, 0xfffe, 0xffff, (x >> 40) as u16 | 1] {
-                assert_eq!(match_tags(&line.0, tag), match_scalar(&line.0, tag), "round {round} tag {tag}");
+                assert_eq!(
+                    match_tags(&line.0, tag),
+                    match_scalar(&line.0, tag),
+                    "round {round} tag {tag}"
+                );
             }
         }
     }

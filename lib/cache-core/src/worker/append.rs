@@ -71,7 +71,14 @@ impl Logs {
 
     /// The group for an item of this TTL: its own if the worker writes enough of
     /// it to fill segments while they are young, else the mixed one.
-    fn group(&mut self, layer: Layer, ttl_ms: Option<u64>, now: u64, len: usize, segment: usize) -> u8 {
+    fn group(
+        &mut self,
+        layer: Layer,
+        ttl_ms: Option<u64>,
+        now: u64,
+        len: usize,
+        segment: usize,
+    ) -> u8 {
         let Some(ttl_ms) = ttl_ms else { return ttl::NEVER };
         let group = ttl::group_of(ttl_ms);
         let width = ttl::width_ms(group).max(1000);
@@ -260,10 +267,17 @@ impl Worker {
     }
 
     /// A chain of segments for an item larger than one; its head is Held.
-    pub(crate) fn take_chain(&self, layer: Layer, group: u8, item_len: usize) -> Option<(u32, Word)> {
+    pub(crate) fn take_chain(
+        &self,
+        layer: Layer,
+        group: u8,
+        item_len: usize,
+    ) -> Option<(u32, Word)> {
         let shared = &*self.shared;
         let segments = &shared.segments;
         let count = item_len.div_ceil(segments.capacity());
+        // Where one large value comes, more will.
+        shared.raise_spare(count as u64 + 1);
         let (head, word) = self.take_segment(layer, group, State::Held)?;
         segments.meta(head).used.store(segments.capacity() as u32, Ordering::Relaxed);
         let mut last = head;

@@ -91,7 +91,7 @@ pub(crate) struct Evictor {
 
 impl Evictor {
     pub(crate) fn new() -> Self {
-        Self { job: None, survey: None, debt: 0, effort_16: 32, barren: 0, ended: 0 }
+        Self { job: None, survey: None, debt: 0, effort_16: 40, barren: 0, ended: 0 }
     }
 
     /// Gives all claims back.
@@ -128,7 +128,12 @@ fn rank(count: u8, len: usize, mean_len: usize) -> usize {
 
 impl Worker {
     /// A segment in a new life, evicting for it if need be.
-    pub(crate) fn take_segment(&self, layer: Layer, group: u8, state: State) -> Option<(u32, Word)> {
+    pub(crate) fn take_segment(
+        &self,
+        layer: Layer,
+        group: u8,
+        state: State,
+    ) -> Option<(u32, Word)> {
         let shared = &*self.shared;
         let segments = &shared.segments;
         if let Some(taken) = segments.take(layer, group, state) {
@@ -143,53 +148,59 @@ impl Worker {
             }
             // Retired memory that readers still hold back: evicting more would
             // only empty the cache.
-            if u64::from(segments.retired()) > shared.spare.load(Ordering::Relaxed) {
+            let held_back = u64::from(segments.retired());
+            let patience = if self.lent.get() { 0 } else { u64::from(segments.count() / 64) + 2 };
+            if held_back > shared.spare.load(Ordering::Relaxed) + patience {
                 break;
             }
             if !self.finish_job() && !self.logs.borrow_mut().seal_fullest(shared) {
                 break;
             }
         }
-        // Keep more ahead from now on.
-        let most = u64::from(segments.count() / 16).max(2);
-        let spare = shared.spare.load(Ordering::Relaxed);
-        shared.spare.store((spare + 1).min(most), Ordering::Relaxed);
+        shared.raise_spare(shared.spare.load(Ordering::Relaxed) + 1);
         None
+    }
+
+    /// How many segments too few are free or about to be.
+    fn missing(&self) -> i64 {
+        let shared = &*self.shared;
+        let ahead = shared.segments.available() + i64::from(shared.segments.retired());
+        shared.spare.load(Ordering::Relaxed) as i64 - ahead
     }
 
     /// Walks on in proportion to bytes appended, while free segments are few.
     pub(crate) fn pay(&self, bytes: usize) {
-        let shared = &*self.shared;
-        let ahead = shared.segments.available() + i64::from(shared.segments.retired());
-        let missing = shared.spare.load(Ordering::Relaxed) as i64 - ahead;
+        let missing = self.missing();
         if missing <= 0 {
             return;
         }
-        let effort = {
+        let mut debt = {
             let mut evictor = self.evictor.borrow_mut();
-            evictor.debt += bytes as i64 * evictor.effort_16 as i64 / 16 * missing.min(4);
+            // A survey walks everything once more.
+            let passes = if self.shared.policy.merge_width() > 0 { 2 } else { 1 };
+            let effort = evictor.effort_16 as i64 * (1 << (missing - 1).min(3));
+            evictor.debt += passes * bytes as i64 * effort / 16;
             evictor.debt
         };
-        if effort > 0 {
-            let mut left = effort;
-            while left > 0 {
-                let walked = self.step(true);
-                if walked == 0 {
-                    left = 0;
-                    break;
-                }
-                left -= walked as i64;
-            }
-            self.evictor.borrow_mut().debt = left;
+        if debt <= 0 {
+            return;
         }
+        while debt > 0 {
+            match self.step(true) {
+                0 => debt = 0,
+                walked => debt -= walked as i64,
+            }
+            if self.missing() <= 0 {
+                debt = debt.min(0);
+            }
+        }
+        self.evictor.borrow_mut().debt = debt;
     }
 
     /// Frees ahead of need; returns whether more is to be done.
     pub(crate) fn evict_ahead(&self, steps: u32) -> bool {
         for _ in 0..steps {
-            let shared = &*self.shared;
-            let ahead = shared.segments.available() + i64::from(shared.segments.retired());
-            if ahead >= shared.spare.load(Ordering::Relaxed) as i64 || self.step(true) == 0 {
+            if self.missing() <= 0 || self.step(true) == 0 {
                 return false;
             }
         }
@@ -358,7 +369,8 @@ impl Worker {
 
     fn walk_item(&self, evictor: &mut Evictor, job: &mut Job, item: &Walked, mean_len: usize) {
         let shared = &*self.shared;
-        let Some(found) = shared.index.find_where(item.hash, |e| e.location() == item.location) else {
+        let Some(found) = shared.index.find_where(item.hash, |e| e.location() == item.location)
+        else {
             return;
         };
         // SAFETY: the segment is claimed; the item is published, so complete.
@@ -386,7 +398,9 @@ impl Worker {
                     if rank == survey.cutoff {
                         survey.allowance -= item.len as i64;
                     }
-                    count > 0 && (rank > survey.cutoff || (rank == survey.cutoff && survey.allowance >= 0))
+                    count > 0
+                        && (rank > survey.cutoff
+                            || (rank == survey.cutoff && survey.allowance >= 0))
                 });
                 shared.policy.judge(&Candidate {
                     layer,
@@ -416,6 +430,8 @@ impl Worker {
                     if let Some(found) = guard.find_where(|e| e.location() == item.location) {
                         guard.replace(found, |e| e.with_count(count));
                         job.renew = Some(to);
+                        let moved = if to == layer { Count::reinserted } else { Count::promoted };
+                        self.counters().add(moved, 1);
                     }
                 } else if self.move_item(item, &header, to, count) {
                     job.kept += item.len;

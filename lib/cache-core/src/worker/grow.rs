@@ -28,6 +28,8 @@ use std::sync::Arc;
 const FULL: f64 = 0.88;
 /// Items that may come before a growth that has begun takes effect.
 const LEAD: f64 = 512.0;
+/// Load at which the table grows even though a scan runs.
+const OVERFULL: f64 = 0.93;
 /// Load aimed at when the heap is full.
 const WANTED: f64 = 0.885;
 /// Largest growth in one go.
@@ -106,7 +108,7 @@ impl Inner {
 
 impl Shared {
     /// Buckets that the table should have now, if it should grow.
-    fn buckets_wanted(&self, table: &Table) -> Option<u32> {
+    fn buckets_wanted(&self, table: &Table, scanning: bool) -> Option<u32> {
         if !self.plan.table_grows {
             return None;
         }
@@ -118,7 +120,11 @@ impl Shared {
         let used = f64::from(self.segments.resident().max(1));
         let full = items * (f64::from(self.segments.limit()) / used).max(1.0);
         let now = f64::from(table.buckets());
-        let wanted = ((full + LEAD) / WANTED / 8.0).clamp(now * 1.06, now * STEP).ceil() + 8.0;
+        // A running scan begins anew, so it shall not happen again soon.
+        let least = if scanning { STEP } else { 1.06 };
+        let wanted =
+            ((full + LEAD) / WANTED / 8.0).clamp(now * least, now * STEP.max(least * least)).ceil()
+                + 8.0;
         // Never more than half of the heap.
         let most = (self.plan.config.heap_size / 2 / 64) as f64;
         (wanted <= most).then_some(wanted as u32)
@@ -141,10 +147,11 @@ impl Worker {
             Phase::Steady => {
                 let scanning = self.scan_active();
                 shared.index.set_forward_only(scanning);
-                if scanning {
+                // A scan would begin anew, so growth waits while it can.
+                if scanning && (shared.items() as f64) < view.old.slots() as f64 * OVERFULL {
                     return;
                 }
-                let Some(buckets) = shared.buckets_wanted(&view.old) else {
+                let Some(buckets) = shared.buckets_wanted(&view.old, scanning) else {
                     self.maintain_ghosts(&mut inner);
                     return;
                 };
@@ -256,7 +263,8 @@ impl Worker {
         let sealed: Vec<_> =
             shared.segments.words().filter(|(_, word)| word.state() == State::Sealed).collect();
         inner.generation += 1;
-        let table = Table::new(shared.plan.table_buckets, inner.generation, shared.plan.table_map())?;
+        let table =
+            Table::new(shared.plan.table_buckets, inner.generation, shared.plan.table_map())?;
         shared.set_segment_limit(table.bytes());
         let life = shared.index.view().life + 1;
         inner.publish(shared, View::one(Arc::new(table), life));

@@ -7,7 +7,7 @@ use crate::view::Item;
 use crate::worker::Worker;
 
 /// Keys whose lines are fetched together.
-pub const GROUP: usize = 32;
+const GROUP: usize = 32;
 
 /// Bytes of an item that a batch fetches ahead: its header, key and the first of
 /// its value.
@@ -82,7 +82,11 @@ impl Worker {
 
     /// Reads many keys: hashes them, fetches their buckets, then their items,
     /// then answers in order. `each` gets the key's place and its item.
-    pub fn get_many<'w, K: AsRef<[u8]>>(&'w self, keys: &[K], mut each: impl FnMut(usize, Option<Item<'w>>)) {
+    pub fn get_many<'w, K: AsRef<[u8]>>(
+        &'w self,
+        keys: &[K],
+        mut each: impl FnMut(usize, Option<Item<'w>>),
+    ) {
         self.auto_enter();
         let mut hashes = [KeyHash(0); GROUP];
         for (group, keys) in keys.chunks(GROUP).enumerate() {

@@ -83,7 +83,11 @@ impl Reservation {
     /// The key.
     pub fn key(&self) -> &[u8] {
         // SAFETY: written at the start, pinned until drop.
-        unsafe { self.shared.segments.bytes(self.location + self.header.len() as u64, self.header.key_len) }
+        unsafe {
+            self.shared
+                .segments
+                .bytes(self.location + self.header.len() as u64, self.header.key_len)
+        }
     }
 
     fn id(&self) -> u32 {
@@ -129,7 +133,9 @@ impl Worker {
                 undo();
                 return Err(refused);
             };
-            shared.reserved_bytes.fetch_add((with_token.item_len() - len) as u64, Ordering::Relaxed);
+            shared
+                .reserved_bytes
+                .fetch_add((with_token.item_len() - len) as u64, Ordering::Relaxed);
             header = with_token;
             self.write_chain(head, &header, request.key, &[]);
             (shared.segments.location(head, 0), word, true)
@@ -153,7 +159,11 @@ impl Worker {
     }
 
     /// Stores a reservation whose value has arrived. Conditions are checked now.
-    pub fn commit<'w>(&'w self, mut reservation: Reservation, store: &Store<'_>) -> Result<Outcome<'w>, Error> {
+    pub fn commit<'w>(
+        &'w self,
+        mut reservation: Reservation,
+        store: &Store<'_>,
+    ) -> Result<Outcome<'w>, Error> {
         self.auto_enter();
         let shared = &*self.shared;
         let key = reservation.key().to_vec();
@@ -205,7 +215,11 @@ impl Worker {
                         self.lent.set(true);
                         self.item_at(at, 0).with_cas()
                     });
-                    return Ok(Outcome { status: Status::Done, old: old.filter(|_| store.want_old), new });
+                    return Ok(Outcome {
+                        status: Status::Done,
+                        old: old.filter(|_| store.want_old),
+                        new,
+                    });
                 }
                 None => self.counters().add(Count::retries, 1),
             }

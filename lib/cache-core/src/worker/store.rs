@@ -38,7 +38,9 @@ impl Condition<'_> {
     /// What stands in the way, if anything.
     pub fn check(&self, item: Option<&Item<'_>>) -> Result<(), Status> {
         match (self, item) {
-            (Condition::Always, _) | (Condition::IfAbsent, None) | (Condition::IfPresent, Some(_)) => Ok(()),
+            (Condition::Always, _)
+            | (Condition::IfAbsent, None)
+            | (Condition::IfPresent, Some(_)) => Ok(()),
             (Condition::IfAbsent, Some(_)) => Err(Status::Present),
             (_, None) => Err(Status::Absent),
             (Condition::IfCas(token), Some(item)) if item.with_cas().cas() == *token => Ok(()),
@@ -207,7 +209,12 @@ pub(crate) enum Expect {
 
 impl Worker {
     /// Stores a value in pieces.
-    pub fn store<'w>(&'w self, key: &[u8], value: &[&[u8]], store: &Store<'_>) -> Result<Outcome<'w>, Error> {
+    pub fn store<'w>(
+        &'w self,
+        key: &[u8],
+        value: &[&[u8]],
+        store: &Store<'_>,
+    ) -> Result<Outcome<'w>, Error> {
         self.store_hashed(key, self.hash(key), value, store)
     }
 
@@ -254,7 +261,11 @@ impl Worker {
                     self.lent.set(true);
                     self.item_at(at, 0).with_cas()
                 });
-                return Ok(Outcome { status: Status::Done, old: old.filter(|_| store.want_old), new });
+                return Ok(Outcome {
+                    status: Status::Done,
+                    old: old.filter(|_| store.want_old),
+                    new,
+                });
             }
             self.counters().add(Count::retries, 1);
         }
@@ -288,7 +299,12 @@ impl Worker {
 
     /// Sets an item's deadline (unix milliseconds, 0 for never). Its CAS token
     /// stays.
-    pub fn touch<'w>(&'w self, key: &[u8], deadline_ms: u64, condition: DeadlineCondition) -> Outcome<'w> {
+    pub fn touch<'w>(
+        &'w self,
+        key: &[u8],
+        deadline_ms: u64,
+        condition: DeadlineCondition,
+    ) -> Outcome<'w> {
         let mut refused = false;
         let outcome = self.update(key, |item| {
             refused = false;
@@ -369,6 +385,10 @@ impl Worker {
             let value = pieces.as_slice();
             let header = self.header(key, value.iter().map(|v| v.len()).sum(), &meta, cas)?;
             let place = self.place(hash, seen, &header, key, value);
+            if matches!(place, Place::Nowhere) && old.is_some() {
+                // Rather refuse than lose what was there.
+                return Err(Error::NoMemory { len_bytes: header.item_len() });
+            }
             if let Some(location) = self.link(hash, key, place, Expect::Exactly(seen), true) {
                 let hits = seen.map_or(0, Entry::count);
                 let new = location.map(|at| self.item_at(at, hits).with_cas());
@@ -404,7 +424,13 @@ impl Worker {
     }
 
     /// The header of a new item, if it may be stored at all.
-    pub(crate) fn header(&self, key: &[u8], value_len: usize, meta: &Meta, token: Option<u64>) -> Result<Header, Error> {
+    pub(crate) fn header(
+        &self,
+        key: &[u8],
+        value_len: usize,
+        meta: &Meta,
+        token: Option<u64>,
+    ) -> Result<Header, Error> {
         let value_limit = self.shared.value_len_max();
         // A key and the longest header stand in one segment.
         let key_limit = KEY_LEN_MAX.min(self.shared.segments.capacity() - 32);
@@ -442,7 +468,14 @@ impl Worker {
     }
 
     /// Writes a new item, so that it can be linked.
-    pub(crate) fn place(&self, hash: KeyHash, seen: Option<Entry>, header: &Header, key: &[u8], value: &[&[u8]]) -> Place {
+    pub(crate) fn place(
+        &self,
+        hash: KeyHash,
+        seen: Option<Entry>,
+        header: &Header,
+        key: &[u8],
+        value: &[&[u8]],
+    ) -> Place {
         let layer = self.admit(hash, seen);
         if header.item_len() > self.shared.segments.capacity() {
             return self.place_chain(layer, *header, key, value);
@@ -487,12 +520,26 @@ impl Worker {
     /// Links a written item under its key. `None`: the key's entry was not as
     /// expected, and the item is gone again. `Some(None)`: there was no memory
     /// for it, so the key has no item now.
-    pub(crate) fn link(&self, hash: KeyHash, key: &[u8], place: Place, expect: Expect, token: bool) -> Option<Option<u64>> {
+    pub(crate) fn link(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        place: Place,
+        expect: Expect,
+        token: bool,
+    ) -> Option<Option<u64>> {
         self.link_place(hash, key, place, expect, token, true)
     }
 
     /// [`Worker::link`] for memory of a reservation, which keeps it on failure.
-    pub(crate) fn link_kept(&self, hash: KeyHash, key: &[u8], place: Place, expect: Expect, token: bool) -> Option<Option<u64>> {
+    pub(crate) fn link_kept(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        place: Place,
+        expect: Expect,
+        token: bool,
+    ) -> Option<Option<u64>> {
         self.link_place(hash, key, place, expect, token, false)
     }
 

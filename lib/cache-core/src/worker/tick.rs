@@ -8,6 +8,8 @@ use crate::worker::evict::Purpose;
 
 /// All segments are looked at for expiry once in this time, in milliseconds.
 const EXPIRY_ROUND_MS: u64 = 250;
+/// The number of segments kept ahead falls by one in this time, in milliseconds.
+const SPARE_FADE_MS: u64 = 1000;
 
 impl Worker {
     /// A bounded amount of upkeep; call it on every sweep or every few
@@ -42,6 +44,9 @@ impl Worker {
         {
             let share = (count * elapsed).div_ceil(EXPIRY_ROUND_MS).min(count);
             self.expiry_due.set((self.expiry_due.get() + share).min(count));
+            if last / SPARE_FADE_MS != now / SPARE_FADE_MS {
+                shared.lower_spare();
+            }
         }
         while *left > 0 {
             // A job under way comes first; evictions go on in `evict_ahead`.
