@@ -133,6 +133,10 @@ impl Opts {
     pub const KEEP_FLAGS: Self = Self(1 << 9);
     /// The written item may get a deadline later (reserve room for one).
     pub const MAY_EXPIRE: Self = Self(1 << 10);
+    /// The answered CAS token will come back in an IF_CAS: it must go on
+    /// matching until the value changes, also when the store moves the item.
+    /// Without it a token may go stale early (an IF_CAS then answers EXISTS).
+    pub const WANT_CAS: Self = Self(1 << 11);
 
     /// True when every bit of `other` is set.
     #[must_use]
