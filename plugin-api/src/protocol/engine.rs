@@ -85,6 +85,8 @@ pub(crate) struct Engine<P: Protocol> {
     done_ops: Vec<Op<'static>>,
     done_plan: Vec<Planned<P::Ticket>>,
     progress: Vec<Progress>,
+    /// What completed operations of this crossing point to.
+    kept: Vec<Box<[u8]>>,
     async_backend: bool,
 }
 
@@ -96,6 +98,7 @@ impl<P: Protocol> Engine<P> {
             done_ops: Vec::new(),
             done_plan: Vec::new(),
             progress: Vec::new(),
+            kept: Vec::new(),
             async_backend: service.capabilities().has(Capabilities::ASYNC),
             service,
         }
@@ -148,6 +151,7 @@ impl<P: Protocol> Engine<P> {
             self.reply_round(protocol, turns);
         }
         self.queue.end_crossing();
+        self.kept.clear();
         for (turn, progress) in turns.iter_mut().zip(&self.progress) {
             finish::<P>(turn, *progress);
         }
@@ -229,12 +233,14 @@ impl<P: Protocol> Engine<P> {
             keep_value(&mut op.out, &mut pending.kept);
             return;
         }
-        let Pending { ticket, ops, kept: _kept, .. } =
+        let Pending { ticket, ops, mut kept, .. } =
             *conn.pending.take().expect("looked at a few lines above");
+        // Follow-ups may refer to it until the crossing returns.
+        self.kept.append(&mut kept);
         conn.blocked = false;
         self.progress[i].parse = !conn.closing;
         // SAFETY: Op is transparent over RawOp, and vectors of both are alike;
-        // keys point into `_kept`, values are valid for this crossing.
+        // keys point into `kept`, values are valid for this crossing.
         let ops = unsafe { mem::transmute::<Vec<RawOp>, Vec<Op<'static>>>(ops) };
         self.queue.begin_parse(i as u32, turns[i].conn_id);
         self.reply_one(protocol, &mut turns[i], i, ticket, &ops);

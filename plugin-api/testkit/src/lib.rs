@@ -1,1 +1,33 @@
-//! plugin-api/testkit
+//! Tests for Crucible plugins, without a server.
+//!
+//! * [`Script`]: a table of bytes in and bytes out for a protocol, played whole,
+//!   split, batched, side by side, with tiny output, late answers, ...
+//! * [`TestHost`]: a host in the test's thread with a clock of its own, for
+//!   everything a script cannot say: timers, wakes, several connections, key
+//!   events, users, bodies.
+//! * `contract`: the suite that every backend must pass.
+//! * [`ModelBackend`]: the rules as a backend; [`Faulty`]: any backend in
+//!   trouble; [`sample::Sample`]: a protocol that does everything.
+//!
+//! Always true: plugins run through their real tables, as in production, so a
+//! test that passes here has crossed the boundary.
+
+#![deny(unsafe_code)]
+
+mod faulty;
+mod host;
+mod model;
+pub mod sample;
+mod script;
+mod services;
+mod store;
+
+pub use faulty::{FaultSettings, Faulty, FaultyWorker};
+pub use host::{Conn, HostOptions, Peer, ProtocolId, StoreId, TestHost};
+pub use model::{ModelBackend, ModelSettings, ModelStore, ModelWorker};
+pub use script::Script;
+pub use services::{EmittedEvent, LogLine};
+pub use store::{Answer, Lent, Reserved, Shown, Store, StoreWorker};
+
+/// The clock of a test at its start, unix milliseconds (September 2001).
+pub const START_MS: u64 = 1_000_000_000_000;
