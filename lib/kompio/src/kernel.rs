@@ -6,7 +6,9 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use io_uring::types::Timespec;
 
 use crate::buffers::Buffers;
 use crate::token::Tag;
@@ -55,6 +57,10 @@ pub(crate) enum Op {
     Close { fd: RawFd },
     /// Read the eventfd.
     Wake { fd: RawFd, ptr: *mut u64 },
+    /// Answer once `after` has passed.
+    Timer { after: *const Timespec },
+    /// Let a timer that is under way run out after `after` instead. Answers only when it fails.
+    TimerUpdate { target: Tag, after: *const Timespec },
     /// Post `fd` as completion `there` to another worker's ring. Answers only when it fails.
     HandOver { ring: RawFd, fd: RawFd, there: Tag },
 }
@@ -115,6 +121,9 @@ pub(crate) trait Kernel {
 
     /// Shuts down a direction of a socket at once.
     fn shutdown(&mut self, fd: RawFd, how: i32);
+
+    /// The time.
+    fn now(&self) -> Instant;
 
     /// Places in the descriptor table; 0 when it is not used.
     fn places(&self) -> u32;

@@ -54,6 +54,8 @@ mod kernel;
 pub mod limits;
 mod listen;
 mod out;
+#[cfg(test)]
+mod scripted;
 mod server;
 mod settle;
 mod shared;

@@ -89,6 +89,8 @@ pub(crate) enum Kind {
     HandOver = 8,
     /// The worker's eventfd.
     Wake = 9,
+    /// The worker's timer operation.
+    Timer = 10,
 }
 
 impl Kind {
@@ -103,6 +105,7 @@ impl Kind {
             7 => Kind::Arrival,
             8 => Kind::HandOver,
             9 => Kind::Wake,
+            10 => Kind::Timer,
             _ => Kind::Ignore,
         }
     }
@@ -175,6 +178,7 @@ mod tests {
             Kind::Arrival,
             Kind::HandOver,
             Kind::Wake,
+            Kind::Timer,
         ] {
             let tag = Tag::new(kind, (1 << 24) - 1, u32::MAX - 3);
             assert_eq!(Tag::unpack(tag.pack()), tag);

@@ -273,6 +273,10 @@ impl Kernel for Uring {
             })),
             Op::Close { fd } => quiet(opcode::Close::new(Fd(fd)).build()),
             Op::Wake { fd, ptr } => opcode::Read::new(Fd(fd), ptr.cast(), 8).build(),
+            Op::Timer { after } => opcode::Timeout::new(after).build(),
+            Op::TimerUpdate { target, after } => {
+                quiet(opcode::TimeoutUpdate::new(target.pack(), after).build())
+            }
             Op::HandOver { ring, fd, there } => {
                 quiet(opcode::MsgRingData::new(Fd(ring), fd, there.pack(), None).build())
             }
@@ -343,6 +347,11 @@ impl Kernel for Uring {
 
     fn shutdown(&mut self, fd: RawFd, how: i32) {
         sys::shutdown(fd, how);
+    }
+
+    #[inline]
+    fn now(&self) -> std::time::Instant {
+        std::time::Instant::now()
     }
 
     fn places(&self) -> u32 {

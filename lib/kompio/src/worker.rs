@@ -19,6 +19,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use io_uring::types::Timespec;
+
 use crate::conn::flag;
 use crate::ctx::DriverCtx;
 use crate::handler::{CloseReason, Consumed, EventHandler, FillOutcome, FillResult};
@@ -77,6 +79,11 @@ pub(crate) struct Worker<K, H> {
     wake_armed: bool,
     /// Sends in the next submission.
     pub(crate) sends: u32,
+    /// Completions of the last sweep beyond the sends that were submitted with it.
+    news: u32,
+    /// When the timer operation runs out that is with the kernel.
+    timer_armed: Option<Instant>,
+    timer_value: Box<Timespec>,
     next_tick: Option<Instant>,
     phase: Phase,
     started: bool,
@@ -106,6 +113,9 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             wake_value: Box::new(0),
             wake_armed: false,
             sends: 0,
+            news: 0,
+            timer_armed: None,
+            timer_value: Box::new(Timespec::new()),
             next_tick: None,
             phase: Phase::Running,
             started: false,
@@ -130,7 +140,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             self.start();
         }
         self.wait(longest)?;
-        self.ctx.now = Instant::now();
+        self.ctx.now = self.kernel.now();
         self.ctx.stats.sweeps += 1;
         self.ctx.stats.cqes += self.cqes.len() as u64;
         let mut cqes = std::mem::take(&mut self.cqes);
@@ -165,7 +175,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
 
     fn start(&mut self) {
         self.started = true;
-        self.ctx.now = Instant::now();
+        self.ctx.now = self.kernel.now();
         self.next_tick = self.ctx.config.tick.map(|t| self.ctx.now + t);
         self.handler.on_start(&mut self.ctx);
         self.arm_listeners();
@@ -190,9 +200,9 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             let ptr = &raw mut *self.wake_value;
             self.kernel.push(Op::Wake { fd, ptr }, Tag::new(Kind::Wake, 0, 0));
         }
-        // The sends of this submission usually complete in it; one more completion is news.
+        let due = self.arm_timer();
         let sends = std::mem::take(&mut self.sends);
-        if self.has_work() || longest == Some(Duration::ZERO) {
+        if due || self.has_work() || longest == Some(Duration::ZERO) {
             return self.look();
         }
         if self.ctx.config.busy_poll_us > 0 && self.spin(sends)? {
@@ -202,15 +212,57 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
         if !self.ctx.shared.mailboxes[mailbox].may_sleep() {
             return self.look();
         }
-        let timeout = self.timeout(longest);
-        let most = self.ctx.config.cq_entries / 2;
-        let completions = if self.ctx.config.min_wait_us > 0 { (sends + 1).min(most) } else { 1 };
+        let completions = self.batch(sends);
         self.handler.on_quiescent(true);
-        let entered = self.kernel.enter(Wait { completions, timeout });
+        let entered = self.kernel.enter(Wait { completions, timeout: longest });
         self.handler.on_wake();
         self.ctx.shared.mailboxes[mailbox].awake();
         self.kernel.reap(&mut self.cqes);
+        self.news = (self.cqes.len() as u32).saturating_sub(sends);
         entered
+    }
+
+    /// How many completions to wait for. One, unless the sweep before was a full one: then there
+    /// is a backlog, of which the kernel delivers no more than what is waited for (and 20), and
+    /// waiting for as much again is over at once. The sends of this submission complete in it and
+    /// are no news. A wait that proves too long ends after `min_wait_us`, at the price of a timer,
+    /// which is why it is not tried without a backlog.
+    fn batch(&self, sends: u32) -> u32 {
+        const FULL: u32 = 16;
+        if self.news < FULL || self.ctx.config.min_wait_us == 0 {
+            return 1;
+        }
+        (sends + self.news).min(self.ctx.config.cq_entries / 2)
+    }
+
+    /// Keeps the one timer operation in step with the next deadline; true when that has passed.
+    /// A timer of the ring costs nothing while it runs, a time-out of each wait would.
+    fn arm_timer(&mut self) -> bool {
+        let end = match self.phase {
+            Phase::Running => None,
+            Phase::Draining { until } => Some(until),
+            Phase::Stopping => {
+                self.stopped_at.map(|at| at + Duration::from_millis(limits::ZERO_COPY_EXIT_WAIT_MS))
+            }
+        };
+        let next = [self.ctx.timers.next(), self.next_tick, end].into_iter().flatten().min();
+        let Some(next) = next else { return false };
+        if self.timer_armed.is_some_and(|armed| armed <= next) {
+            return false;
+        }
+        let after = next.saturating_duration_since(self.kernel.now());
+        if after.is_zero() {
+            return true;
+        }
+        *self.timer_value = Timespec::from(after);
+        let after = &raw const *self.timer_value;
+        let timer = Tag::new(Kind::Timer, 0, 0);
+        if self.timer_armed.replace(next).is_some() {
+            self.kernel.push(Op::TimerUpdate { target: timer, after }, Tag::IGNORE);
+        } else {
+            self.kernel.push(Op::Timer { after }, timer);
+        }
+        false
     }
 
     /// Submits and takes what is there.
@@ -224,13 +276,14 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
     /// Looks again and again for a while; true when something beyond the sends came.
     #[cold]
     fn spin(&mut self, sends: u32) -> io::Result<bool> {
-        let until = Instant::now() + Duration::from_micros(u64::from(self.ctx.config.busy_poll_us));
+        let until =
+            self.kernel.now() + Duration::from_micros(u64::from(self.ctx.config.busy_poll_us));
         loop {
             self.look()?;
             if self.cqes.len() > sends as usize {
                 return Ok(true);
             }
-            if Instant::now() >= until {
+            if self.kernel.now() >= until {
                 return Ok(!self.cqes.is_empty());
             }
         }
@@ -242,23 +295,6 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             && ctx.filled.is_empty()
             && ctx.released.is_empty()
             && ctx.touched.is_empty())
-    }
-
-    fn timeout(&mut self, longest: Option<Duration>) -> Option<Duration> {
-        let drain = match self.phase {
-            Phase::Running => None,
-            Phase::Draining { until } => Some(until),
-            Phase::Stopping => {
-                self.stopped_at.map(|at| at + Duration::from_millis(limits::ZERO_COPY_EXIT_WAIT_MS))
-            }
-        };
-        let next = [self.ctx.timers.next(), self.next_tick, drain].into_iter().flatten().min();
-        if next.is_none() {
-            return longest;
-        }
-        let now = Instant::now();
-        let next = next.map(|n| n.saturating_duration_since(now));
-        next.into_iter().chain(longest).min()
     }
 
     // ---- completions ------------------------------------------------------------------------
@@ -280,6 +316,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
                 self.ctx.shared.leave();
             }
             Kind::Wake => self.wake_armed = false,
+            Kind::Timer => self.timer_armed = None,
             Kind::Ignore => {}
         }
     }
