@@ -2,6 +2,10 @@
 //!
 //! A cdylib calls one macro, once. It places the metadata record and exports
 //! one symbol: an `abi_stable` library header whose constructor makes the root.
+//!
+//! # Safety
+//! The exported header is a static whose constructor returns the erased form of
+//! the very type that it is declared with.
 
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::ROption::{RNone, RSome};

@@ -14,6 +14,11 @@
 //! Inputs stay valid until the crossing returns. A field that an opcode does
 //! not use is carried along untouched, so a protocol may keep its own bytes in
 //! it (an opaque token in `arg` of a GET, for one).
+//!
+//! # Safety
+//! Nothing is called or followed here. Who makes an operation keeps its inputs
+//! valid until the crossing returns; who answers one keeps the view valid until
+//! the worker leaves the sweep.
 
 use abi_stable::StableAbi;
 use core::ffi::c_void;

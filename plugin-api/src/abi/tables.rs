@@ -5,6 +5,11 @@
 //! *main* (one call at a time, no worker running it), *worker* (only on the
 //! thread of the worker whose state it is given), or *any*. New fields go
 //! behind `last_prefix_field`; a reader sees `None` for those it lacks.
+//!
+//! # Safety
+//! Only types of functions stand here. Who calls one keeps to its thread, passes
+//! back only what the same table handed out, and lends arguments that outlive
+//! the call.
 
 use abi_stable::StableAbi;
 use abi_stable::std_types::{ROption, RStr, RString, RVec};

@@ -4,6 +4,10 @@
 //!  host fills:  session, conn_id, input, event, token, sink
 //!  SDK fills:   consumed, verdict, skip_bytes, body
 //! ```
+//!
+//! # Safety
+//! Nothing is called or followed here. The host keeps inputs and sinks valid
+//! for the crossing; `grow` may move a sink's memory and nothing else.
 
 use abi_stable::StableAbi;
 use core::ffi::c_void;
