@@ -64,7 +64,7 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
 /// Fraction digits of an INCRBYFLOAT result.
 const SCALE_DIGITS: i32 = 17;
 
-/// A decimal number as `units * 10^-17`, when it is one without rounding and not over 2^120 units.
+/// A decimal number as `units * 10^-17`, rounded there, when it is not over 2^120 units.
 fn parse_scaled(text: &[u8]) -> Option<i128> {
     let (mantissa, exponent) = match text.iter().position(|b| matches!(b, b'e' | b'E')) {
         Some(at) => {
@@ -99,10 +99,12 @@ fn parse_scaled(text: &[u8]) -> Option<i128> {
         shift = 0;
     }
     while shift < 0 {
-        if units % 10 != 0 {
-            return None;
+        // Only the last digit that is dropped decides the rounding.
+        units = if shift == -1 { (units + 5) / 10 } else { units / 10 };
+        shift += 1;
+        if units == 0 {
+            shift = 0;
         }
-        (units, shift) = (units / 10, shift + 1);
     }
     for _ in 0..shift.min(40) {
         units = units.checked_mul(10)?;
@@ -198,6 +200,8 @@ mod tests {
             ("-5", "5", Ok("0")),
             ("-1.5", "0.25", Ok("-1.25")),
             ("1", "1e-17", Ok("1.00000000000000001")),
+            ("3.0", "1.000000000000000005", Ok("4.00000000000000001")),
+            ("1", "1e-99999", Ok("1")),
             (".5", "1.", Ok("1.5")),
             ("abc", "1", Err(FloatError::NotAFloat)),
             ("1", " 1", Err(FloatError::NotAFloat)),

@@ -145,6 +145,8 @@ fn parse_some<'a>(
         let word = args.at(at);
         let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
         let free = out.expiry == Expiry::Unset && time.is_none();
+        // The same unit again is allowed; the last one counts.
+        let same_unit = |clock| out.expiry == Expiry::Unset && time.is_none_or(|(c, _)| c == clock);
         let storing = dialect != Dialect::Getex;
         let unconditional = out.when == When::Always;
         let clock = match word.len() {
@@ -155,7 +157,7 @@ fn parse_some<'a>(
             _ => None,
         };
         if let Some(clock) = clock {
-            let amount = args.get(at + 1).filter(|_| free).ok_or(Refusal::Syntax)?;
+            let amount = args.get(at + 1).filter(|_| same_unit(clock)).ok_or(Refusal::Syntax)?;
             time = Some((clock, amount));
             at += 2;
             continue;
@@ -267,7 +269,7 @@ mod tests {
             "ifeq",
             "nx ifeq a",
             "ifeq a xx",
-            "EX 1 EX 1",
+            "EX 1 EXAT 1",
             "EX nx 1",
         ] {
             assert_eq!(set(line), Err("ERR syntax error".into()), "{line}");

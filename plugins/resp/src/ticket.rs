@@ -77,6 +77,8 @@ pub enum Ticket {
     Static(&'static [u8]),
     /// This error line, without its `-`.
     Error(Box<str>),
+    /// Null when the key is absent, else this error.
+    NullOrError(Box<str>),
     /// The value read, or null.
     Value,
     /// The bytes carried by the operation, as a bulk string.

@@ -80,7 +80,15 @@ pub(super) fn getdel<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) {
 }
 
 pub(super) fn getex<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
-    let options = options::parse(args, 2, Dialect::Getex, q.now_ms(), "getex")?;
+    let options = match options::parse(args, 2, Dialect::Getex, q.now_ms(), "getex") {
+        Ok(options) => options,
+        Err(Refusal::Syntax) => return Err(Refusal::Syntax),
+        // A bad time matters only when there is a key to give it to.
+        Err(refusal) => {
+            q.command(Op::meta(args.at(1)), Ticket::NullOrError(refusal.to_string().into()));
+            return Ok(());
+        }
+    };
     let op = Op::get(args.at(1));
     let op = match options.expiry {
         Expiry::Unset | Expiry::Keep => op,

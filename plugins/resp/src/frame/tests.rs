@@ -1,3 +1,5 @@
+//! Tables of the frame parser: bytes in, commands out, however they are cut.
+
 use super::*;
 use proptest::prelude::*;
 

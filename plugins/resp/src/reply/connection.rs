@@ -497,6 +497,14 @@ fn kill<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> 
     }
     let me = cx.session.client.id;
     let chosen: Vec<Arc<Client>> = cx.resp.hub.clients.list();
+    if let Some(user) = filter.user
+        && user != b"default"
+        && !chosen.iter().any(|c| c.names().user.as_bytes() == user)
+    {
+        let user = crate::error::quote(user);
+        cx.error(w, &format!("ERR No such user '{user}'"));
+        return After::Done;
+    }
     let chosen = chosen.into_iter().filter(|c| {
         filter.id.is_none_or(|id| id == c.id)
             && filter.kind.is_none_or(|k| is_of_type(c, k).unwrap_or(false))
@@ -607,7 +615,7 @@ fn tracking<S: Sink>(
         return text("ERR OPTIN and OPTOUT are not compatible with BCAST");
     }
     if ask.optin && ask.optout {
-        return text("ERR You can't use both OPTIN and OPTOUT");
+        return text("ERR You can't specify both OPTIN mode and OPTOUT mode");
     }
     if cx.session.is(mode::TRACKING) {
         let now = cx.session.rare().tracking.clone();
@@ -632,8 +640,8 @@ fn tracking<S: Sink>(
             return text(&format!(
                 "ERR Prefix '{}' overlaps with another provided prefix '{}'. Prefixes for a \
                  single client must not overlap.",
-                crate::error::quote(a),
-                crate::error::quote(b)
+                crate::error::quote(b),
+                crate::error::quote(a)
             ));
         }
     }

@@ -129,16 +129,14 @@ fn plain<S: Sink>(
             w.array(0);
         }
         (Cmd::Wait, _) => {
-            for (arg, name) in [(args[1], "numreplicas"), (args[2], "timeout")] {
-                match parse_i64(arg) {
-                    None => return cx.refuse(w, &Refusal::NotAnInteger),
-                    Some(n) if n < 0 && name == "timeout" => {
-                        return cx.error(w, "ERR timeout is negative");
-                    }
-                    Some(_) => {}
-                }
+            if parse_i64(args[1]).is_none() {
+                return cx.refuse(w, &Refusal::NotAnInteger);
             }
-            w.int(0);
+            match parse_i64(args[2]) {
+                None => cx.error(w, "ERR timeout is not an integer or out of range"),
+                Some(n) if n < 0 => cx.error(w, "ERR timeout is negative"),
+                Some(_) => w.int(0),
+            }
         }
         (Cmd::Memory, "doctor") => w.verbatim(
             "txt",
@@ -152,7 +150,11 @@ fn plain<S: Sink>(
         (Cmd::Latency, _) => w.array(0),
         (Cmd::Slowlog, "len") => w.int(0),
         (Cmd::Slowlog, "reset") => w.ok(),
-        (Cmd::Slowlog, _) => w.array(0),
+        (Cmd::Slowlog, _) => match args.get(2).map(|n| parse_i64(n)) {
+            None => w.array(0),
+            Some(Some(n)) if n >= -1 => w.array(0),
+            Some(_) => cx.error(w, "ERR count should be greater than or equal to -1"),
+        },
         (Cmd::Module, _) => w.array(0),
         (Cmd::Monitor, _) => {
             cx.session.set(crate::session::mode::MONITOR, true);
@@ -328,7 +330,7 @@ fn describe_commands<S: Sink>(
             w.array(args.len() - 2);
             for name in &args[2..] {
                 match find(name) {
-                    None => w.null_array(),
+                    None => w.null(),
                     Some((command, None)) => describe::write_info(w, command),
                     Some((command, Some(sub))) => {
                         describe::write_sub_info(w, command.spec(), sub);
@@ -417,7 +419,7 @@ fn keys_of<S: Sink>(cx: &mut Cx<'_, '_>, with_flags: bool, args: &[&[u8]], w: &m
         if with_flags {
             w.array(2);
             w.bulk(asked[at]);
-            describe::write_uses(w, describe::uses_at(command, asked.len(), at));
+            describe::write_uses(w, describe::uses_at(command, asked, at));
         } else {
             w.bulk(asked[at]);
         }

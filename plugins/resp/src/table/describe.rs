@@ -164,8 +164,18 @@ pub fn write_uses<S: Sink>(w: &mut Writer<'_, S>, uses: u16) {
     }
 }
 
-/// Uses of each key of a command, by its position.
-pub fn uses_at(command: Cmd, argc: usize, position: usize) -> u16 {
+/// What a command with these arguments does to the key at a position.
+pub fn uses_at(command: Cmd, args: &[&[u8]], position: usize) -> u16 {
+    use key_use::{ACCESS, OW, RO, RW, UPDATE};
+    let has = |word: &[u8]| args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word));
+    match command {
+        Cmd::Set if !has(b"get") => return OW | UPDATE,
+        Cmd::Set => return RW | ACCESS | UPDATE,
+        Cmd::Bitfield if has(b"set") || has(b"incrby") => return RW | ACCESS | UPDATE,
+        Cmd::Bitfield => return RO | ACCESS,
+        _ => {}
+    }
+    let argc = args.len();
     let covers = |(_, keys): &&(u16, Keys)| keys.positions(argc).any(|at| at == position);
     key_specs(command).iter().find(covers).map_or(command.spec().key_use, |(uses, _)| *uses)
 }
@@ -230,7 +240,8 @@ pub fn write_info<S: Sink>(w: &mut Writer<'_, S>, command: Cmd) {
         w.bulk(tip.as_bytes());
     }
     write_key_specs(w, &key_specs(command));
-    w.array(spec.subs.len());
+    // Redis says "no subcommands" as an empty set.
+    if spec.subs.is_empty() { w.set(0) } else { w.array(spec.subs.len()) }
     for sub in spec.subs {
         write_sub_info(w, spec, sub);
     }
@@ -251,7 +262,7 @@ pub fn write_sub_info<S: Sink>(w: &mut Writer<'_, S>, spec: &Spec, sub: &Sub) {
         keys => vec![(key_use::RO, keys)],
     };
     write_key_specs(w, &specs);
-    w.array(0);
+    w.set(0);
 }
 
 /// Writes one pair of `COMMAND DOCS`.
@@ -356,7 +367,7 @@ mod tests {
             text(|w| write_info(w, Cmd::Get)),
             "*10 $3 get :2 ~2 +readonly +fast :1 :1 :1 ~3 +@string +@read +@fast ~0 ~1 %3 $5 flags \
              ~2 +RO +access $12 begin_search %2 $4 type $5 index $4 spec %1 $5 index :1 $9 \
-             find_keys %2 $4 type $5 range $4 spec %3 $7 lastkey :0 $7 keystep :1 $5 limit :0 *0 "
+             find_keys %2 $4 type $5 range $4 spec %3 $7 lastkey :0 $7 keystep :1 $5 limit :0 ~0 "
         );
     }
 
@@ -370,7 +381,7 @@ mod tests {
 
     #[test]
     fn copy_has_two_key_specifications() {
-        assert_eq!(uses_at(Cmd::Copy, 3, 1), key_use::RO | key_use::ACCESS);
-        assert_eq!(uses_at(Cmd::Copy, 3, 2), key_use::OW | key_use::UPDATE);
+        assert_eq!(uses_at(Cmd::Copy, &[b"copy", b"a", b"b"], 1), key_use::RO | key_use::ACCESS);
+        assert_eq!(uses_at(Cmd::Copy, &[b"copy", b"a", b"b"], 2), key_use::OW | key_use::UPDATE);
     }
 }
