@@ -15,8 +15,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
 use h2::server::{Connection, Handshake, SendResponse};
-use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
 use crate::rpc::{FRAME_HEADER_LEN, Messages};
@@ -211,8 +211,8 @@ impl Grpc {
                 Err(Some(why)) => {
                     let mut answer = incoming.answer;
                     let failure = Failure::new(code::RESOURCE_EXHAUSTED, why);
+                    // Dropping the body makes h2 reset what still arrives.
                     let _gone_is_fine = answer.send_response(failed(&failure), true);
-                    answer.send_reset(Reason::NO_ERROR);
                 }
                 Err(None) => {}
             }

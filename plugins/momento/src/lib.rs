@@ -21,6 +21,9 @@ mod socket;
 mod status;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use crucible_plugin_api::{
     After, CommandInfo, ConnInfo, Env, Event, Flow, Next, Op, OpCode, Out, Parsed, PluginError,
     Protocol, Queue, Service,

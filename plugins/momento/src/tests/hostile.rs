@@ -1,0 +1,139 @@
+//! Frames that try to break the HTTP/2 session: each is bounded, and closed
+//! with the right code, and others go on undisturbed.
+
+use super::client::Client;
+use super::connect;
+use crate::Momento;
+use crucible_plugin_testkit::{ModelBackend, TestHost};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = payload.len() as u32;
+    let mut out = len.to_be_bytes()[1..].to_vec();
+    out.extend_from_slice(&[kind, flags]);
+    out.extend_from_slice(&stream.to_be_bytes());
+    out.extend_from_slice(payload);
+    out
+}
+
+/// A request's header block without HPACK's dynamic table.
+fn headers(stream: u32, flags: u8) -> Vec<u8> {
+    // :method POST, :scheme http, :path /x (literal, indexed name).
+    frame(HEADERS, flags, stream, b"\x83\x86\x04\x02/x")
+}
+
+/// The error code of the GOAWAY among the frames, if any.
+fn go_away(mut bytes: &[u8]) -> Option<u32> {
+    while bytes.len() >= 9 {
+        let len = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) as usize;
+        if bytes[3] == GOAWAY {
+            return Some(u32::from_be_bytes(bytes[13..17].try_into().unwrap()));
+        }
+        bytes = &bytes[9 + len..];
+    }
+    None
+}
+
+/// Sends frames in pieces until the connection is closed; its last word.
+fn attack(frames: impl Iterator<Item = Vec<u8>>) -> (Option<u32>, bool, usize) {
+    let (host, conn) = connect("");
+    let mut output = conn.ask(PREFACE);
+    for frame in frames {
+        if conn.is_closed() {
+            break;
+        }
+        output.extend(conn.ask(&frame));
+    }
+    output.extend(conn.take_output());
+    let closed = conn.is_closed();
+    conn.close();
+    host.finish();
+    (go_away(&output), closed, output.len())
+}
+
+#[test]
+fn headers_without_end_are_ended_for_the_client() {
+    let first = frame(HEADERS, 0, 1, b"\x83\x86\x04\x02/x");
+    let more = (0..100_000).map(|_| frame(CONTINUATION, 0, 1, &[0; 1000]));
+    let (code, closed, _) = attack(std::iter::once(first).chain(more));
+    assert!(closed, "a flood of CONTINUATION frames must end the connection");
+    assert!(code.is_some());
+}
+
+#[test]
+fn a_rapid_reset_is_calmed() {
+    let floods = (0..100_000u32).map(|i| {
+        let stream = 2 * i + 1;
+        [headers(stream, 0x4), frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())].concat()
+    });
+    let (code, closed, _) = attack(floods.take(20_000));
+    // Streams that are opened and reset one by one are cheap here; what counts
+    // is that they are bounded: nothing is kept of them.
+    assert!(!closed || code == Some(ENHANCE_YOUR_CALM), "{code:?}");
+}
+
+#[test]
+fn a_burst_of_opened_and_reset_streams_is_calmed() {
+    let burst: Vec<u8> = (0..2000u32)
+        .flat_map(|i| {
+            let stream = 2 * i + 1;
+            [headers(stream, 0x4), frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())].concat()
+        })
+        .collect();
+    let (code, closed, _) = attack(std::iter::once(burst));
+    assert_eq!((code, closed), (Some(ENHANCE_YOUR_CALM), true));
+}
+
+#[test]
+fn windows_past_their_end_are_an_error() {
+    let window = frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffffu32.to_be_bytes());
+    let (code, closed, _) = attack(std::iter::repeat_n(window, 2));
+    assert_eq!((code, closed), (Some(FLOW_CONTROL_ERROR), true));
+}
+
+#[test]
+fn data_for_a_stream_that_never_was_is_an_error() {
+    let (code, closed, _) = attack(std::iter::once(frame(DATA, 0, 1, b"x")));
+    assert_eq!((code, closed), (Some(PROTOCOL_ERROR), true));
+}
+
+#[test]
+fn pings_and_settings_are_answered_one_for_one_and_no_more() {
+    let pings = std::iter::repeat_n(frame(PING, 0, 0, b"12345678"), 10_000);
+    let (_, closed, sent) = attack(pings);
+    assert!(!closed && sent < 10_000 * 17 + 200, "{sent} bytes");
+    let settings = std::iter::repeat_n(frame(SETTINGS, 0, 0, b""), 10_000);
+    let (_, closed, sent) = attack(settings);
+    assert!(!closed && sent < 10_000 * 9 + 200, "{sent} bytes");
+}
+
+#[test]
+fn a_request_above_the_limit_is_refused_while_it_arrives() {
+    let host = TestHost::new();
+    let store = host.backend::<ModelBackend>("");
+    let momento = host.protocol::<Momento>(r#"{"message_bytes_max":1000}"#, store);
+    let (conn, other) = (host.connect(momento), host.connect(momento));
+    let mut client = Client::new(&conn);
+    let big = crate::proto::SetRequest {
+        cache_key: bytes::Bytes::from_static(b"k"),
+        cache_body: bytes::Bytes::from(vec![0; 200_000]),
+        ttl_milliseconds: 1,
+    };
+    assert_eq!(client.call("default-cache", "Set", &big).status, "8");
+    let key = crate::proto::KeyRequest { cache_key: bytes::Bytes::from_static(b"k") };
+    assert_eq!(client.call("default-cache", "Get", &key).status, "0", "the connection goes on");
+    assert_eq!(Client::new(&other).call("default-cache", "Get", &key).status, "0");
+}

@@ -1,0 +1,149 @@
+"""The official Momento SDK works against the momento plugin: every scalar call and its errors."""
+
+from datetime import timedelta
+
+from crucible import HOST as ADDRESS
+from crucible import run
+
+HOST = {"plugins": ("momento", "resp")}
+CACHE = "default-cache"
+TTL = timedelta(seconds=60)
+
+
+def client(server, ttl=TTL):
+    from momento import CacheClient, Configurations, CredentialProvider
+
+    provider = CredentialProvider.for_momento_local(ADDRESS, server.ports["momento"])
+    return CacheClient.create(Configurations.Laptop.v1(), provider, ttl)
+
+
+def kind(response):
+    """`Hit`, `Miss`, `Success`, ..., or the error's own sentence."""
+    if hasattr(response, "error_code"):
+        return f"Error {response.error_code.name}"
+    return type(response).__name__
+
+
+def expect(response, wanted):
+    assert kind(response) == wanted, f"{kind(response)} instead of {wanted}: {response}"
+    return response
+
+
+def test_set_get_and_delete(server):
+    with client(server) as cache:
+        expect(cache.get(CACHE, "sgd"), "Miss")
+        expect(cache.set(CACHE, "sgd", "value"), "Success")
+        assert expect(cache.get(CACHE, "sgd"), "Hit").value_string == "value"
+        expect(cache.delete(CACHE, "sgd"), "Success")
+        expect(cache.get(CACHE, "sgd"), "Miss")
+        expect(cache.delete(CACHE, "sgd"), "Success")
+
+
+def test_values_of_all_sizes_come_back_whole(server):
+    with client(server) as cache:
+        for size in (0, 1, 1000, 16 * 1024, 100_000, 900_000):
+            value = bytes(i % 251 for i in range(size))
+            expect(cache.set(CACHE, "size", value), "Success")
+            assert expect(cache.get(CACHE, "size"), "Hit").value_bytes == value, size
+
+
+def test_caches_are_made_listed_flushed_and_deleted(server):
+    with client(server) as cache:
+        expect(cache.create_cache("one"), "Success")
+        expect(cache.create_cache("one"), "CacheAlreadyExists")
+        expect(cache.create_cache("two"), "Success")
+        names = {info.name for info in cache.list_caches().caches}
+        assert {"one", "two", CACHE} <= names, names
+        expect(cache.set("one", "k", "1"), "Success")
+        expect(cache.set("two", "k", "2"), "Success")
+        assert cache.get("one", "k").value_string == "1"
+        expect(cache.flush_cache("one"), "Success")
+        expect(cache.get("one", "k"), "Miss")
+        assert cache.get("two", "k").value_string == "2"
+        expect(cache.delete_cache("one"), "Success")
+        expect(cache.get("one", "k"), "Error NOT_FOUND_ERROR")
+        expect(cache.delete_cache("one"), "Error NOT_FOUND_ERROR")
+        expect(cache.create_cache("one"), "Success")
+        expect(cache.get("one", "k"), "Miss")
+
+
+def test_conditional_sets(server):
+    with client(server) as cache:
+        for key in ("c1", "c2", "c3", "c4", "c5", "c6"):
+            cache.delete(CACHE, key)
+        expect(cache.set_if_present(CACHE, "c1", "v"), "NotStored")
+        expect(cache.set_if_absent(CACHE, "c1", "v"), "Stored")
+        expect(cache.set_if_absent(CACHE, "c1", "w"), "NotStored")
+        expect(cache.set_if_present(CACHE, "c1", "w"), "Stored")
+        expect(cache.set_if_equal(CACHE, "c1", "x", "v"), "NotStored")
+        expect(cache.set_if_equal(CACHE, "c1", "x", "w"), "Stored")
+        expect(cache.set_if_equal(CACHE, "c2", "x", "w"), "NotStored")
+        expect(cache.set_if_not_equal(CACHE, "c3", "x", "w"), "Stored")
+        expect(cache.set_if_not_equal(CACHE, "c3", "y", "x"), "NotStored")
+        expect(cache.set_if_present_and_not_equal(CACHE, "c4", "x", "w"), "NotStored")
+        expect(cache.set_if_present_and_not_equal(CACHE, "c3", "z", "w"), "Stored")
+        expect(cache.set_if_absent_or_equal(CACHE, "c5", "x", "w"), "Stored")
+        expect(cache.set_if_absent_or_equal(CACHE, "c5", "y", "w"), "NotStored")
+        expect(cache.set_if_absent_or_equal(CACHE, "c5", "y", "x"), "Stored")
+        expect(cache.set_if_not_exists(CACHE, "c6", "x"), "Stored")
+        expect(cache.set_if_not_exists(CACHE, "c6", "y"), "NotStored")
+        assert cache.get(CACHE, "c6").value_string == "x"
+
+
+def test_counters(server):
+    with client(server) as cache:
+        cache.delete(CACHE, "n")
+        assert expect(cache.increment(CACHE, "n", 5), "Success").value == 5
+        assert cache.increment(CACHE, "n", -7).value == -2
+        assert cache.get(CACHE, "n").value_string == "-2"
+        cache.set(CACHE, "n", "word")
+        expect(cache.increment(CACHE, "n"), "Error FAILED_PRECONDITION_ERROR")
+
+
+def test_ttls_are_read_raised_and_lowered(server):
+    with client(server) as cache:
+        cache.set(CACHE, "t", "v", ttl=timedelta(seconds=100))
+        left = expect(cache.item_get_ttl(CACHE, "t"), "Hit").remaining_ttl
+        assert timedelta(seconds=95) < left <= timedelta(seconds=100), left
+        expect(cache.increase_ttl(CACHE, "t", timedelta(seconds=50)), "NotSet")
+        expect(cache.increase_ttl(CACHE, "t", timedelta(seconds=200)), "Set")
+        expect(cache.decrease_ttl(CACHE, "t", timedelta(seconds=300)), "NotSet")
+        expect(cache.decrease_ttl(CACHE, "t", timedelta(seconds=20)), "Set")
+        expect(cache.update_ttl(CACHE, "t", timedelta(seconds=10)), "Set")
+        left = cache.item_get_ttl(CACHE, "t").remaining_ttl
+        assert timedelta(seconds=5) < left <= timedelta(seconds=10), left
+        expect(cache.update_ttl(CACHE, "none", timedelta(seconds=10)), "Miss")
+        expect(cache.item_get_ttl(CACHE, "none"), "Miss")
+
+
+def test_batches_and_existence(server):
+    with client(server) as cache:
+        expect(cache.set_batch(CACHE, {"b1": "1", "b2": "2"}), "Success")
+        found = expect(cache.get_batch(CACHE, ["b1", "nope", "b2"]), "Success")
+        assert [kind(one) for one in found.results] == ["Hit", "Miss", "Hit"], found
+        assert list(cache.keys_exist(CACHE, ["b1", "nope", "b2"]).exists) == [True, False, True]
+
+
+def test_what_is_not_served_says_so(server):
+    with client(server) as cache:
+        answer = cache.dictionary_set_field(CACHE, "d", "f", "v")
+        assert "data structures" in str(answer), answer
+        expect(cache.get("no-such-cache", "k"), "Error NOT_FOUND_ERROR")
+        expect(cache.set(CACHE, "", "v"), "Error INVALID_ARGUMENT_ERROR")
+
+
+def test_many_streams_at_once_on_one_connection(server):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with client(server) as cache:
+        def round_trip(i):
+            value = f"{i}:" + "x" * (i % 3000)
+            assert kind(cache.set(CACHE, f"many{i}", value)) == "Success"
+            return cache.get(CACHE, f"many{i}").value_string == value
+
+        with ThreadPoolExecutor(16) as pool:
+            assert all(pool.map(round_trip, range(400)))
+
+
+if __name__ == "__main__":
+    run(__file__, globals())
