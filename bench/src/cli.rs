@@ -32,6 +32,7 @@ use crate::view;
     name = "crucible-benchmark",
     version,
     disable_help_flag = true,
+    args_override_self = true,
     args_conflicts_with_subcommands = true
 )]
 struct Cli {

@@ -19,6 +19,8 @@ pub(super) struct Request {
     pub(super) ttl_s: u32,
     /// For `cas`.
     pub(super) token: u64,
+    /// How often a cluster sent it elsewhere.
+    pub(super) redirects: u8,
     /// Whether it lies in the measured time.
     pub(super) measured: bool,
 }

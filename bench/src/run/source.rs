@@ -169,6 +169,7 @@ impl Source {
                     value_len: 0,
                     ttl_s: 0,
                     token: 0,
+                    redirects: 0,
                     measured: false,
                 })
             }
@@ -255,6 +256,7 @@ fn drawn(shared: &Shared, draw: &mut Draw, intended_ns: u64, measure_ns: u64) ->
         value_len: 0,
         ttl_s: 0,
         token: 0,
+        redirects: 0,
         measured: intended_ns >= measure_ns,
     }
 }
@@ -271,6 +273,7 @@ fn fed(draw: &mut Draw, now_ns: u64, measure_ns: u64) -> Next {
             value_len: r.value_len,
             ttl_s: r.ttl_s,
             token: 0,
+            redirects: 0,
             measured: now_ns >= measure_ns,
         }),
         Fed::Later => Next::At(now_ns + FEED_WAIT_NS),

@@ -19,6 +19,19 @@ use crate::workload::mix::Verb;
 /// Most troubles a worker tells of; they are counted all the same.
 const TROUBLES_MAX: u32 = 5;
 
+/// Most times one request is sent elsewhere.
+const REDIRECTS_MAX: u8 = 5;
+
+/// A request that a node of a cluster sent to another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Redirect {
+    pub(super) request: Request,
+    /// The place of the node that was named.
+    pub(super) server: usize,
+    /// Whether ASKING has to go before it.
+    pub(super) asking: bool,
+}
+
 /// See the file's head.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -30,8 +43,8 @@ pub(super) struct Work {
     pub(super) confirmed: u64,
     pub(super) open_loop: bool,
     pub(super) in_flight: u64,
-    /// Requests that the cluster sent elsewhere: to the server given, or to the slot's new owner.
-    pub(super) redirects: VecDeque<(Request, Option<u16>)>,
+    /// Requests that the cluster sent elsewhere.
+    pub(super) redirects: VecDeque<Redirect>,
     troubles: u32,
     scratch: Vec<u8>,
     /// Versions where there is no ledger.
@@ -175,14 +188,18 @@ impl Work {
         let [kind @ ("MOVED" | "ASK"), slot, node] = parts[..] else { return false };
         let server = self.shared.plan.endpoints.iter().position(|e| e.name == node);
         let (Ok(slot), Some(server)) = (slot.parse(), server) else { return false };
+        // Nodes that send a request around for ever answer it with an error in the end.
+        if request.redirects == REDIRECTS_MAX {
+            return false;
+        }
         self.in_flight -= 1;
         self.sample.add(All::Redirects, 1);
-        if kind == "MOVED" {
+        let asking = kind == "ASK";
+        if !asking {
             self.shared.router.moved(slot, server as u16);
-            self.redirects.push_back((*request, None));
-        } else {
-            self.redirects.push_back((*request, Some(server as u16)));
         }
+        let request = Request { redirects: request.redirects + 1, ..*request };
+        self.redirects.push_back(Redirect { request, server, asking });
         true
     }
 

@@ -43,6 +43,8 @@ const ISSUES_PER_PUMP_MAX: u32 = 4096;
 /// The task in hand.
 #[derive(Debug, Clone, Copy)]
 struct Run {
+    /// Nothing is sent before.
+    start_ns: u64,
     measure_ns: u64,
     end_ns: u64,
     /// The interval in progress: 0 is the warm-up.
@@ -231,12 +233,10 @@ impl<C: Codec> Worker<C> {
             if now_ns >= run.end_ns && self.work.redirects.is_empty() {
                 break None;
             }
-            let redirected = self.work.redirects.pop_front();
-            let asked = redirected.and_then(|(_, server)| server);
-            let request = match redirected.map(|(request, _)| request).or_else(|| self.held.take())
-            {
+            let redirect = self.work.redirects.pop_front();
+            let request = match redirect.map(|r| r.request).or_else(|| self.held.take()) {
                 // A closed loop has no schedule: the request is meant for when it can be sent.
-                Some(request) if !self.work.open_loop && redirected.is_none() => {
+                Some(request) if !self.work.open_loop && redirect.is_none() => {
                     Request { intended_ns: now_ns, ..request }
                 }
                 Some(request) => request,
@@ -245,23 +245,26 @@ impl<C: Codec> Worker<C> {
                     Err(next_ns) => break next_ns,
                 },
             };
-            let endpoint = asked.map_or_else(|| self.endpoint(&request), usize::from);
+            let endpoint = redirect.map_or_else(|| self.endpoint(&request), |r| r.server);
             let Some(number) = self.take_ready(endpoint) else {
-                if redirected.is_some() {
-                    self.work.redirects.push_front((request, asked));
-                } else {
-                    self.held = Some(request);
+                match redirect {
+                    Some(redirect) => self.work.redirects.push_front(redirect),
+                    None => self.held = Some(request),
                 }
                 // Looks again when a reply makes room.
                 break None;
             };
             let token = self.conns[number as usize].token;
             let Some((token, mut out)) = token.and_then(|t| Some((t, ctx.take_out(t)?))) else {
-                self.work.redirects.push_front((request, asked));
+                // The connection is closing: another one takes it.
+                match redirect {
+                    Some(redirect) => self.work.redirects.push_front(redirect),
+                    None => self.held = Some(request),
+                }
                 continue;
             };
             left -= 1;
-            if asked.is_some() {
+            if redirect.is_some_and(|r| r.asking) {
                 self.issue(
                     number,
                     &mut out,
@@ -297,6 +300,10 @@ impl<C: Codec> Worker<C> {
     fn next(&mut self, now_ns: u64, run: &Run) -> Result<Request, Option<u64>> {
         if run.dry || now_ns >= run.end_ns {
             return Err(None);
+        }
+        // All workers of a closed loop begin together.
+        if now_ns < run.start_ns {
+            return Err(Some(run.start_ns));
         }
         match self.source.next(&self.shared, &mut self.draw, now_ns, run.measure_ns) {
             Next::Due(request) => Ok(request),
@@ -501,6 +508,7 @@ impl<C: Codec> Worker<C> {
                 self.work.prefilling = true;
                 self.work.open_loop = false;
                 self.run = Some(Run {
+                    start_ns: 0,
                     measure_ns: u64::MAX,
                     end_ns: u64::MAX,
                     interval: 0,
@@ -516,6 +524,7 @@ impl<C: Codec> Worker<C> {
                 self.clock = clock(now_ns);
                 self.room_ns = start_ns;
                 self.run = Some(Run {
+                    start_ns,
                     measure_ns,
                     end_ns,
                     interval: 0,
@@ -523,12 +532,6 @@ impl<C: Codec> Worker<C> {
                     dry: false,
                 });
                 ctx.timer_at(self.instant(measure_ns), TIMER_BOUNDARY);
-                // A closed loop starts together with the others.
-                if start_ns > now_ns && !self.work.open_loop {
-                    self.pump_at_ns = start_ns;
-                    ctx.timer_at(self.instant(start_ns), TIMER_PUMP);
-                    return;
-                }
             }
             Task::Halt => {
                 if let Some(run) = &mut self.run {
