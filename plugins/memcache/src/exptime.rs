@@ -15,7 +15,7 @@ pub fn deadline_ms(exptime_s: i64, now_ms: u64) -> u64 {
         0 => 0,
         i64::MIN..0 => DEADLINE_PAST_MS,
         1..=EXPTIME_RELATIVE_MAX_S => now_ms + exptime_s as u64 * 1000,
-        _ => exptime_s as u64 * 1000,
+        _ => (exptime_s as u64).saturating_mul(1000),
     }
 }
 
@@ -50,6 +50,7 @@ mod tests {
         assert_eq!(deadline_ms(1, NOW), NOW + 1000);
         assert_eq!(deadline_ms(2_592_000, NOW), NOW + 2_592_000_000);
         assert_eq!(deadline_ms(2_592_001, NOW), 2_592_001_000);
+        assert_eq!(deadline_ms(i64::MAX, NOW), u64::MAX);
         assert_eq!(deadline_of_binary_ms(u32::MAX, NOW), 4_294_967_295_000);
     }
 

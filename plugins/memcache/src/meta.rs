@@ -8,7 +8,7 @@ use crate::limits::{
     KEY_LEN_BYTES_MAX, META_WORDS_MAX, OPAQUE_LEN_BYTES_MAX, VALUE_LEN_BYTES_WIRE_MAX,
 };
 use crate::line::Split;
-use crate::number::{parse_i32, parse_u32, parse_u64};
+use crate::number::{parse_i32, parse_i64, parse_u32, parse_u64};
 
 /// One thing a reply can return for a flag of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,13 +91,13 @@ pub struct Flags<'a> {
     /// `h` or `l` was asked: needs what the item was before this access.
     pub wants_history: bool,
     /// `N`: create on a miss, with this time to live.
-    pub vivify_s: Option<i32>,
+    pub vivify_s: Option<i64>,
     /// `T`: the new time to live.
-    pub ttl_s: Option<i32>,
+    pub ttl_s: Option<i64>,
     /// `T` comes after `N`: on a created item it has the last word.
     pub ttl_after_vivify: bool,
     /// `R`: win when less than this is left.
-    pub recache_s: Option<i32>,
+    pub recache_s: Option<i64>,
     /// `F`: client flags.
     pub client_flags: u32,
     /// `C`: the CAS token to compare.
@@ -166,12 +166,12 @@ impl<'a> Flags<'a> {
                         f.opaque = Some(word);
                     }
                 }
-                b'N' => f.vivify_s = number(parse_i32(token), BAD_TOKEN, &mut error),
+                b'N' => f.vivify_s = number(parse_i64(token), BAD_TOKEN, &mut error),
                 b'T' => {
                     f.ttl_after_vivify = f.vivify_s.is_some();
-                    f.ttl_s = number(parse_i32(token), BAD_TOKEN, &mut error);
+                    f.ttl_s = number(parse_i64(token), BAD_TOKEN, &mut error);
                 }
-                b'R' => f.recache_s = number(parse_i32(token), BAD_TOKEN, &mut error),
+                b'R' => f.recache_s = number(parse_i64(token), BAD_TOKEN, &mut error),
                 b'C' => f.cas = number(parse_u64(token), BAD_TOKEN, &mut error),
                 b'E' => f.new_cas = number(parse_u64(token), BAD_TOKEN, &mut error),
                 b'F' => {

@@ -50,11 +50,16 @@ pub fn parse_u32(s: &[u8]) -> Option<u32> {
     parse_u64(s).and_then(|n| u32::try_from(n).ok())
 }
 
-/// A signed 32-bit number.
-pub fn parse_i32(s: &[u8]) -> Option<i32> {
+/// A signed 64-bit number.
+pub fn parse_i64(s: &[u8]) -> Option<i64> {
     let (negative, magnitude) = sign_and_magnitude(s)?;
     let magnitude = i64::try_from(magnitude).ok()?;
-    i32::try_from(if negative { -magnitude } else { magnitude }).ok()
+    Some(if negative { -magnitude } else { magnitude })
+}
+
+/// A signed 32-bit number.
+pub fn parse_i32(s: &[u8]) -> Option<i32> {
+    parse_i64(s).and_then(|n| i32::try_from(n).ok())
 }
 
 /// What `incr` and `decr` make of a stored value and a delta: increments wrap, decrements stop at 0.

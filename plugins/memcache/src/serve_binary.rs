@@ -41,6 +41,10 @@ pub fn step<'a>(
             return Step::Stop(BINARY_HEADER_LEN_BYTES, Next::Discard(body));
         }
         Verdict::RefuseAndClose(status) => {
+            // Extras and key are waited for: closing on a peer that still sends would cut the answer.
+            if input.len() < BINARY_HEADER_LEN_BYTES + header.prefix_len() {
+                return Step::More;
+            }
             refuse(&header, Opcode::Noop, status, queue);
             return Step::Stop(input.len(), Next::Close);
         }

@@ -95,8 +95,8 @@ fn key_marks(flags: &Flags<'_>) -> u8 {
     if flags.base64 { KEY_BINARY } else { 0 }
 }
 
-fn deadline_of(seconds: Option<i32>, now_ms: u64) -> Option<u64> {
-    seconds.map(|s| deadline_ms(s.into(), now_ms))
+fn deadline_of(seconds: Option<i64>, now_ms: u64) -> Option<u64> {
+    seconds.map(|s| deadline_ms(s, now_ms))
 }
 
 /// The deadline of an item that `N` creates: the later one of `N` and `T` has the last word.
@@ -141,7 +141,7 @@ struct GetPlan {
     now_ms: u64,
     touch: Option<u64>,
     create: Option<u64>,
-    recache_s: Option<i32>,
+    recache_s: Option<i64>,
     marks: u8,
     new_cas: u64,
 }
@@ -157,7 +157,7 @@ impl GetPlan {
             return Change { modify, status: Status::OK, note, new_cas: self.new_cas };
         };
         let (marks, expires_at_ms) = (item.marks(), item.expires_at_ms());
-        let recache = |s: i32| recache_wins(expires_at_ms, s.into(), self.now_ms);
+        let recache = |s| recache_wins(expires_at_ms, s, self.now_ms);
         let won = marks & WON == 0 && (marks & STALE != 0 || self.recache_s.is_some_and(recache));
         let left = remaining_s(expires_at_ms, self.now_ms);
         let left_before_s = left.map(|s| u32::try_from(s).unwrap_or(u32::MAX));

@@ -37,6 +37,7 @@ pub fn step<'a>(
     if session.auth.allows()
         && let Some((key, used)) = plain_get(input)
     {
+        session.scanned = 0;
         queue.command(
             Op::get(key),
             Ticket::Value(Value { with_cas: false, touched: false, last: true, empty: false }),
@@ -104,7 +105,7 @@ fn obey<'a>(
             return list_start(session, keys, with_cas, None, input, used, queue);
         }
         Command::GetAndTouch { keys, with_cas, exptime_s } => {
-            let deadline = deadline_ms(exptime_s.into(), queue.now_ms());
+            let deadline = deadline_ms(exptime_s, queue.now_ms());
             return list_start(session, keys, with_cas, Some(deadline), input, used, queue);
         }
         Command::Store(store) => return block(plugin, session, store, input, used, queue),
@@ -123,7 +124,7 @@ fn obey<'a>(
             queue.end(Ticket::Arithmetic { decrement, noreply });
         }
         Command::Touch { key, exptime_s, noreply } => {
-            let deadline = deadline_ms(exptime_s.into(), queue.now_ms());
+            let deadline = deadline_ms(exptime_s, queue.now_ms());
             queue.command(Op::touch(key, deadline), Ticket::Touch { noreply });
         }
         Command::MetaNoop => queue.end(Ticket::Line("MN")),
@@ -136,7 +137,7 @@ fn obey<'a>(
                 return Step::Used(used);
             }
             let now_ms = queue.now_ms();
-            let delay_ms = deadline_ms(delay_s.max(0).into(), now_ms).saturating_sub(now_ms);
+            let delay_ms = deadline_ms(delay_s.max(0), now_ms).saturating_sub(now_ms);
             queue.end_barrier(Ticket::Flush { delay_ms, answer: Answer::Text { noreply } });
         }
         Command::Shutdown { graceful } => match graceful {
@@ -250,7 +251,7 @@ fn store_op<'a>(store: &Store<'a>, value: &'a [u8], now_ms: u64) -> Op<'a> {
         Verb::Replace => Op::store(store.key, value).condition(Condition::IF_PRESENT),
         Verb::Cas(token) => Op::store(store.key, value).if_cas(token),
     };
-    op.flags(store.flags).expires_at(deadline_ms(store.exptime_s.into(), now_ms))
+    op.flags(store.flags).expires_at(deadline_ms(store.exptime_s, now_ms))
 }
 
 /// A storage command's line is here; what of its value?

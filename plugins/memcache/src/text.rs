@@ -7,7 +7,7 @@
 use crate::limits::{KEY_LEN_BYTES_MAX, VALUE_LEN_BYTES_WIRE_MAX};
 use crate::line::{Split, Words};
 use crate::meta::{self, ErrorLine, Meta};
-use crate::number::{parse_i32, parse_u32, parse_u64};
+use crate::number::{parse_i32, parse_i64, parse_u32, parse_u64};
 
 /// How a classic storage command stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Store<'a> {
     /// Client flags.
     pub flags: u32,
     /// Expiry as written.
-    pub exptime_s: i32,
+    pub exptime_s: i64,
     /// Length of the data block without its `\r\n`.
     pub len: u32,
     /// No reply wanted.
@@ -71,7 +71,7 @@ pub enum Command<'a> {
         /// Print CAS tokens.
         with_cas: bool,
         /// The new expiry as written.
-        exptime_s: i32,
+        exptime_s: i64,
     },
     /// `set add replace append prepend cas`.
     Store(Store<'a>),
@@ -98,7 +98,7 @@ pub enum Command<'a> {
         /// The key.
         key: &'a [u8],
         /// The new expiry as written.
-        exptime_s: i32,
+        exptime_s: i64,
         /// No reply wanted.
         noreply: bool,
     },
@@ -109,7 +109,7 @@ pub enum Command<'a> {
     /// `flush_all`.
     FlushAll {
         /// When, as written; 0 or less is now.
-        delay_s: i32,
+        delay_s: i64,
         /// No reply wanted.
         noreply: bool,
     },
@@ -224,7 +224,7 @@ fn get(keys: &[u8], with_cas: bool) -> Command<'_> {
 
 fn get_and_touch(mut words: Words<'_>, with_cas: bool) -> Command<'_> {
     let Some(exptime) = words.next() else { return ERROR };
-    let Some(exptime_s) = parse_i32(exptime) else {
+    let Some(exptime_s) = parse_i64(exptime) else {
         return refused("CLIENT_ERROR invalid exptime argument");
     };
     let keys = words.rest();
@@ -254,7 +254,7 @@ fn store(verb: Verb, line: &[u8]) -> Command<'_> {
         .and_then(|n| u32::try_from(n).ok())
         .filter(|n| u64::from(*n) <= VALUE_LEN_BYTES_WIRE_MAX);
     let bad = Command::Refused(Refused { line: BAD_LINE, noreply, body_len: len });
-    let (Some(flags), Some(exptime_s), Some(len)) = (parse_u32(words[1]), parse_i32(words[2]), len)
+    let (Some(flags), Some(exptime_s), Some(len)) = (parse_u32(words[1]), parse_i64(words[2]), len)
     else {
         return bad;
     };
@@ -310,7 +310,7 @@ fn touch(line: &[u8]) -> Command<'_> {
     if words[0].len() > KEY_LEN_BYTES_MAX {
         return refused_quietly(BAD_LINE, noreply);
     }
-    let Some(exptime_s) = parse_i32(words[1]) else {
+    let Some(exptime_s) = parse_i64(words[1]) else {
         return refused_quietly("CLIENT_ERROR invalid exptime argument", noreply);
     };
     Command::Touch { key: words[0], exptime_s, noreply }
@@ -322,7 +322,7 @@ fn flush_all(line: &[u8]) -> Command<'_> {
     let delay_s = match words {
         [] => Some(0),
         [_] if noreply => Some(0),
-        [delay, ..] => parse_i32(delay),
+        [delay, ..] => parse_i64(delay),
     };
     match delay_s {
         Some(delay_s) => Command::FlushAll { delay_s, noreply },

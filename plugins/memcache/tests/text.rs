@@ -277,3 +277,14 @@ fn an_encoding_that_is_switched_off_is_not_spoken() {
     conn.expect(b"get a\r\nget a\r\nget a\r\nget a\r\n", b"");
     assert!(conn.is_closed());
 }
+
+#[test]
+fn a_get_cut_anywhere_does_not_hide_the_end_of_the_next_line() {
+    let sent = b"get a-rather-long-key\r\nmn\r\nget a-rather-long-key\r\nmn\r\n";
+    for cut in 1..sent.len() {
+        let bench = Bench::new();
+        let conn = bench.connect();
+        let got = [conn.ask(&sent[..cut]), conn.ask(&sent[cut..])].concat();
+        assert_eq!(got, b"END\r\nMN\r\nEND\r\nMN\r\n", "cut at {cut}");
+    }
+}
