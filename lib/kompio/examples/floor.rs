@@ -125,8 +125,8 @@ impl Floor {
             b'P' => out.extend_from_slice(b"+PONG\r\n"),
             // CONFIG GET of redis-benchmark: the last argument with an empty value.
             b'C' => {
-                let arguments = command.split(|&b| b == b'\n');
-                let name = arguments.filter(|a| a.ends_with(b"\r") && a.len() > 1).next_back();
+                let mut arguments = command.split(|&b| b == b'\n');
+                let name = arguments.rfind(|a| a.ends_with(b"\r") && a.len() > 1);
                 let name = name.map_or(&b""[..], |n| &n[..n.len() - 1]);
                 out.extend_from_slice(format!("*2\r\n${}\r\n", name.len()).as_bytes());
                 out.extend_from_slice(name);

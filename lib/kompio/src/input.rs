@@ -24,18 +24,23 @@ pub(crate) struct Tail {
 pub(crate) struct TailPool {
     #[expect(clippy::vec_box, reason = "a connection holds one pointer, null when it has no tail")]
     free: Vec<Box<Tail>>,
+    bytes: usize,
 }
 
 impl TailPool {
     fn take(&mut self) -> Box<Tail> {
-        self.free.pop().unwrap_or_default()
+        let Some(tail) = self.free.pop() else { return Box::default() };
+        self.bytes -= tail.bytes.capacity();
+        tail
     }
 
     fn give(&mut self, mut tail: Box<Tail>) {
-        if tail.bytes.capacity() <= limits::TAIL_CAPACITY_POOLED_BYTES_MAX
-            && self.free.len() < limits::TAIL_POOLED_MAX
+        let capacity = tail.bytes.capacity();
+        if capacity <= limits::TAIL_CAPACITY_POOLED_BYTES_MAX
+            && self.bytes + capacity <= limits::TAIL_POOLED_BYTES_MAX
         {
             tail.bytes.clear();
+            self.bytes += capacity;
             self.free.push(tail);
         }
     }

@@ -54,14 +54,15 @@ pub const OUT_CAPACITY_FIRST_BYTES: usize = 512;
 /// An output buffer that grew beyond this is freed instead of pooled.
 pub const OUT_CAPACITY_POOLED_BYTES_MAX: usize = 64 * 1024;
 
-/// Output buffers kept by a worker's pool; with the largest size of each, 1024 × 64 KiB = 64 MiB
-/// is the worst that idleness may hold, 1024 × 512 B = 512 KiB the usual.
-pub const OUT_POOLED_MAX: usize = 1024;
+/// Memory kept by a worker's pool of output buffers: 4 MiB serve a sweep of 1000 connections with
+/// 4 KiB of replies each without an allocation, and are what idleness may hold.
+pub const OUT_POOLED_BYTES_MAX: usize = 4 << 20;
 
-/// Buffers for partial input kept by a worker's pool, and the size above which one is freed.
-pub const TAIL_POOLED_MAX: usize = 256;
-/// See [`TAIL_POOLED_MAX`]: 256 × 64 KiB = 16 MiB at worst.
+/// A buffer for partial input above this is freed instead of pooled.
 pub const TAIL_CAPACITY_POOLED_BYTES_MAX: usize = 64 * 1024;
+
+/// Memory kept by a worker's pool of buffers for partial input: 64 of the largest.
+pub const TAIL_POOLED_BYTES_MAX: usize = 64 * TAIL_CAPACITY_POOLED_BYTES_MAX;
 
 /// Parts of one vectored send: the kernel's `IOV_MAX`.
 pub const IOVECS_PER_SEND_MAX: usize = 1024;
@@ -123,5 +124,6 @@ const _: () = assert!(
     INCREMENTAL_BUFFER_BYTES * INCREMENTAL_BUFFERS_DEFAULT as usize
         == WHOLE_BUFFER_BYTES * WHOLE_BUFFERS_DEFAULT as usize
 );
+const _: () = assert!(OUT_CAPACITY_POOLED_BYTES_MAX <= OUT_POOLED_BYTES_MAX);
 const _: () = assert!(BULK_RECEIVE_BYTES as usize <= WHOLE_BUFFER_BYTES);
 const _: () = assert!(BYTES_PER_OPERATION_MAX < i32::MAX as usize);

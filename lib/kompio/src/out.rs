@@ -73,6 +73,15 @@ impl Block {
         self.total() - self.sent
     }
 
+    /// Memory that the block holds.
+    #[inline]
+    fn footprint(&self) -> usize {
+        size_of::<Block>()
+            + self.bytes.capacity()
+            + self.parts.capacity() * size_of::<Part>()
+            + self.iovecs.capacity() * size_of::<libc::iovec>()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.parts.clear();
@@ -254,24 +263,29 @@ pub(crate) struct OutPool {
     // Boxed because the kernel is given addresses inside a block while it is in use.
     #[expect(clippy::vec_box, reason = "a block keeps its address between pool and kernel")]
     free: Vec<Box<Block>>,
+    bytes: usize,
 }
 
 impl OutPool {
     #[inline]
     pub(crate) fn take(&mut self) -> Box<Block> {
-        self.free.pop().unwrap_or_else(Block::new)
+        let Some(block) = self.free.pop() else { return Block::new() };
+        self.bytes -= block.footprint();
+        block
     }
 
     /// The block's parts must have been released.
     #[inline]
     pub(crate) fn give(&mut self, mut block: Box<Block>) {
         debug_assert!(block.parts.is_empty());
-        if block.bytes.capacity() > limits::OUT_CAPACITY_POOLED_BYTES_MAX
-            || self.free.len() >= limits::OUT_POOLED_MAX
+        let footprint = block.footprint();
+        if footprint > limits::OUT_CAPACITY_POOLED_BYTES_MAX
+            || self.bytes + footprint > limits::OUT_POOLED_BYTES_MAX
         {
             return;
         }
         block.clear();
+        self.bytes += footprint;
         self.free.push(block);
     }
 }
@@ -324,6 +338,25 @@ mod tests {
         let mut out = OutBuf { block: Block::new(), slot: 0 };
         out.extend_from_slice(b"abc");
         assert!(matches!(out.block.span(), Span::One { len: 3, by_reference: false, .. }));
+    }
+
+    #[test]
+    fn the_pool_keeps_a_bounded_amount_and_never_the_largest() {
+        let mut pool = OutPool::default();
+        let mut large = Block::new();
+        large.bytes.reserve(2 * limits::OUT_CAPACITY_POOLED_BYTES_MAX);
+        pool.give(large);
+        assert!(pool.free.is_empty());
+        for _ in 0..100_000 {
+            pool.give(Block::new());
+        }
+        let kept: usize = pool.free.iter().map(|b| b.footprint()).sum();
+        assert_eq!(kept, pool.bytes);
+        assert!(kept <= limits::OUT_POOLED_BYTES_MAX && pool.free.len() > 1000);
+        while !pool.free.is_empty() {
+            pool.take();
+        }
+        assert_eq!(pool.bytes, 0);
     }
 
     #[test]

@@ -356,7 +356,7 @@ impl Rig {
                 // SAFETY: as above, for the message and its iovecs.
                 let iovecs = unsafe {
                     let message = &*message;
-                    std::slice::from_raw_parts(message.msg_iov, message.msg_iovlen as usize)
+                    std::slice::from_raw_parts(message.msg_iov, message.msg_iovlen)
                 };
                 iovecs.iter().map(|v| piece(v.iov_base.cast(), v.iov_len)).collect()
             }

@@ -385,7 +385,7 @@ fn a_vectored_fill_goes_into_its_pieces_in_order() {
     let Op::RecvMessage { message, .. } = rig.take(tag) else { panic!("several pieces are left") };
     // SAFETY: the operation is outstanding.
     unsafe {
-        let iovecs = std::slice::from_raw_parts((*message).msg_iov, (*message).msg_iovlen as usize);
+        let iovecs = std::slice::from_raw_parts((*message).msg_iov, (*message).msg_iovlen);
         assert_eq!(iovecs.iter().map(|v| v.iov_len).collect::<Vec<_>>(), [2, 3]);
         std::ptr::copy_nonoverlapping(b"56".as_ptr(), iovecs[0].iov_base.cast(), 2);
         std::ptr::copy_nonoverlapping(b"7".as_ptr(), iovecs[1].iov_base.cast(), 1);
