@@ -5,7 +5,7 @@
 //! * [`TestHost`]: a host in the test's thread with a clock of its own, for
 //!   everything a script cannot say: timers, wakes, several connections, key
 //!   events, users, bodies.
-//! * `contract`: the suite that every backend must pass.
+//! * [`Contract`]: the suite that every backend must pass.
 //! * [`ModelBackend`]: the rules as a backend; [`Faulty`]: any backend in
 //!   trouble; [`sample::Sample`]: a protocol that does everything.
 //!
@@ -14,14 +14,18 @@
 
 #![deny(unsafe_code)]
 
+mod callback;
+pub mod contract;
 mod faulty;
 mod host;
 mod model;
+mod random;
 pub mod sample;
 mod script;
 mod services;
 mod store;
 
+pub use contract::Contract;
 pub use faulty::{FaultSettings, Faulty, FaultyWorker};
 pub use host::{Conn, HostOptions, Peer, ProtocolId, StoreId, TestHost};
 pub use model::{ModelBackend, ModelSettings, ModelStore, ModelWorker};

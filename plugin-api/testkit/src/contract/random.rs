@@ -1,0 +1,288 @@
+//! Random batches against the rules, by two workers in turn.
+
+use std::collections::HashMap;
+
+use crucible_plugin_api::{Change, Condition, Item, Op, OpCode, Opts, Status};
+
+use super::Contract;
+use super::known::{Known, answer_differs, look, outcome};
+use crate::callback::Callback;
+use crate::random::Random;
+use crate::store::{Answer, StoreWorker};
+
+const KEYS: u64 = 24;
+const BATCH_MAX: u64 = 6;
+
+/// A random operation, without its borrows.
+#[derive(Clone, Debug)]
+struct Plan {
+    code: u64,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    condition: Condition,
+    cas: u64,
+    equal: Option<Vec<u8>>,
+    opts: Opts,
+    expires_at_ms: u64,
+    delta: i64,
+}
+
+type Model = HashMap<Vec<u8>, Known>;
+
+fn value(random: &mut Random) -> Vec<u8> {
+    match random.below(6) {
+        0 => Vec::new(),
+        1 => random.below(1000).to_string().into_bytes(),
+        2 => u64::MAX.to_string().into_bytes(),
+        3 => vec![random.below(256) as u8; random.below(5000) as usize],
+        _ => format!("value {}", random.below(1 << 40)).into_bytes(),
+    }
+}
+
+fn plan(random: &mut Random, model: &Model, fresh: bool, now_ms: u64) -> Plan {
+    let key = format!("key-{}", random.below(KEYS)).into_bytes();
+    let known = model.get(&key);
+    let condition = match random.below(10) {
+        0 => Condition::IF_ABSENT,
+        1 => Condition::IF_PRESENT,
+        2 => Condition::IF_CAS,
+        3 => Condition::IF_EQUAL,
+        _ => Condition::ALWAYS,
+    };
+    let right = random.below(2) == 0;
+    // A token is known only while no operation of the same batch changed it.
+    let cas = match known {
+        Some(known) if right && fresh => known.cas,
+        _ => u64::MAX - random.below(100),
+    };
+    let equal = (condition == Condition::IF_EQUAL).then(|| match known {
+        Some(known) if right => known.value.clone(),
+        _ => b"something else".to_vec(),
+    });
+    let mut opts = Opts::WANT_CAS;
+    for (bit, one_in) in [
+        (Opts::KEEP_TTL, 4),
+        (Opts::KEEP_FLAGS, 4),
+        (Opts::RETURN_OLD, 3),
+        (Opts::NO_TOUCH, 5),
+        (Opts::MAY_EXPIRE, 3),
+        (Opts::UNSIGNED, 2),
+    ] {
+        if random.below(one_in) == 0 {
+            opts = opts.with(bit);
+        }
+    }
+    let expires_at_ms = match random.below(4) {
+        0 => now_ms + random.below(5000),
+        1 => now_ms + random.below(3_000_000),
+        _ => 0,
+    };
+    Plan {
+        code: random.below(12),
+        value: value(random),
+        delta: random.below(200) as i64 - 100,
+        key,
+        condition,
+        cas,
+        equal,
+        opts,
+        expires_at_ms,
+    }
+}
+
+impl Plan {
+    fn modifies(&self) -> bool {
+        self.code == 11
+    }
+
+    /// Whether the key may be another item afterwards.
+    fn writes(&self) -> bool {
+        self.code >= 3
+    }
+
+    fn op(&self) -> Op<'_> {
+        let (key, value) = (self.key.as_slice(), self.value.as_slice());
+        let op = match self.code {
+            0 | 1 => return Op::get(key).opts(self.opts),
+            2 => return Op::meta(key).opts(self.opts),
+            3 | 4 => Op::store(key, value).flags(self.delta.unsigned_abs() as u32),
+            5 => Op::append(key, &value[..value.len().min(50)]),
+            6 => Op::prepend(key, &value[..value.len().min(50)]),
+            7 | 8 => Op::arith(key, self.delta, 10),
+            9 => Op::touch(key, self.expires_at_ms),
+            10 => Op::delete(key),
+            _ => Op::meta(key),
+        };
+        let mut op = op.opts(self.opts).expires_at(self.expires_at_ms).condition(self.condition);
+        if self.condition == Condition::IF_CAS {
+            op = op.if_cas(self.cas);
+        }
+        match &self.equal {
+            Some(expected) => op.if_equal(expected),
+            None => op,
+        }
+    }
+
+    /// What a MODIFY decides: depends on the item and the plan alone.
+    fn decide(&self, old: Option<&Item<'_>>) -> Change {
+        match self.delta.rem_euclid(4) {
+            0 => Change::keep(Status::NOT_STORED),
+            1 => Change::delete(),
+            _ => {
+                let mut value = old.map_or(Vec::new(), |item| item.value().to_vec());
+                value.truncate(3000);
+                value.push(b'+');
+                Change::replace(value, old).with_note(self.delta)
+            }
+        }
+    }
+}
+
+pub(super) fn random(contract: &Contract) {
+    let store = contract.store(2);
+    let caps = *store.capabilities();
+    let grain = u64::from(caps.ttl_granularity_ms.max(1));
+    let mut workers = [store.worker(0), store.worker(1)];
+    let (mut random, mut model) = (Random::new(20_260_722), Model::new());
+    for round in 0..contract.rounds {
+        if random.below(20) == 0 {
+            store.set_now_ms(store.now_ms() + grain * random.below(2000));
+        }
+        let now_ms = store.now_ms();
+        // Around a deadline, coarse clocks may differ: leave those alone.
+        model.retain(|key, known| {
+            let near = known.expires_at_ms != 0 && known.expires_at_ms < now_ms + 2 * grain;
+            if near {
+                workers[0].run(Op::delete(key));
+            }
+            !near
+        });
+        let worker = &mut workers[random.below(2) as usize];
+        if random.below(400) == 0 {
+            assert_eq!(worker.flush(0), Status::OK);
+            model.clear();
+        }
+        let mut plans: Vec<Plan> = Vec::new();
+        for _ in 0..=random.below(BATCH_MAX) {
+            let mut next = plan(&mut random, &model, true, now_ms);
+            if plans.iter().any(|earlier| earlier.key == next.key && earlier.writes()) {
+                next.cas = u64::MAX - random.below(100);
+            }
+            if (1..2 * grain).contains(&next.expires_at_ms.saturating_sub(now_ms)) {
+                next.expires_at_ms = now_ms + 2 * grain;
+            }
+            plans.push(next);
+        }
+        batch(contract, worker, &mut model, &plans, round, now_ms, caps.value_len_max, grain);
+        store.check();
+    }
+    drop(workers);
+    store.check_all_returned();
+}
+
+#[expect(clippy::too_many_arguments, reason = "one caller, and no state of its own")]
+fn batch(
+    contract: &Contract,
+    worker: &mut StoreWorker<'_>,
+    model: &mut Model,
+    plans: &[Plan],
+    round: u32,
+    now_ms: u64,
+    value_len_max: u64,
+    grain: u64,
+) {
+    // Run it.
+    let mut callbacks: Vec<Box<Callback<'_>>> =
+        plans.iter().map(|plan| Callback::new(|old: Option<&Item<'_>>| plan.decide(old))).collect();
+    let mut ops: Vec<Op<'_>> = plans
+        .iter()
+        .zip(&mut callbacks)
+        .map(
+            |(plan, callback)| {
+                if plan.modifies() { callback.attach(plan.op()) } else { plan.op() }
+            },
+        )
+        .collect();
+    worker.enter();
+    worker.execute(&mut ops);
+    let answers: Vec<Answer> = ops.iter().map(Answer::of).collect();
+    worker.leave();
+    drop(ops);
+
+    // Compare it, one by one.
+    let mut changed: HashMap<&[u8], u64> = HashMap::new();
+    for (at, (plan, answer)) in plans.iter().zip(&answers).enumerate() {
+        let tell = |what: String| -> ! {
+            panic!("round {round}, operation {at} of {plans:#?}\n{what}\nanswer: {answer:?}")
+        };
+        let mut callback = Callback::new(|old: Option<&Item<'_>>| plan.decide(old));
+        let op = if plan.modifies() { callback.attach(plan.op()) } else { plan.op() };
+        let mut before = model.get(&plan.key).cloned();
+        let mut expected = outcome(&op, before.as_ref(), value_len_max);
+        let mut differs = compare(&op, answer, before.as_mut(), &expected, grain);
+        if differs.is_some() && contract.evicts {
+            // It may have been evicted before this operation.
+            expected = outcome(&op, None, value_len_max);
+            differs = compare(&op, answer, None, &expected, grain);
+            if differs.is_some() && answer.status == Status::NO_MEMORY {
+                model.remove(&plan.key);
+                continue;
+            }
+        }
+        if let Some(what) = differs {
+            tell(what);
+        }
+        if expected.changed {
+            let old = before.as_ref().map_or(0, |known| known.cas);
+            changed.entry(&plan.key).or_insert(old);
+        }
+        match expected.after.filter(|known| !known.is_expired(now_ms)) {
+            Some(known) => drop(model.insert(plan.key.clone(), known)),
+            None => drop(model.remove(&plan.key)),
+        }
+    }
+
+    // Look at every key that was touched.
+    for plan in plans {
+        match (look(worker, &plan.key), model.get_mut(&plan.key)) {
+            (None, None) => {}
+            (Some(found), Some(known)) => {
+                let cas = found.cas;
+                let alike = Known { cas: known.cas, ..found.clone() };
+                let close = known.expires_at_ms.abs_diff(found.expires_at_ms) < grain;
+                let alike = Known { expires_at_ms: known.expires_at_ms, ..alike };
+                assert!(
+                    close && alike == *known,
+                    "round {round}: {plans:#?}\nleft {found:?}\ninstead of {known:?}"
+                );
+                if changed.get(plan.key.as_slice()).is_some_and(|old| *old == cas) {
+                    panic!("round {round}: {plans:#?}\nleft token {cas} as it was");
+                }
+                (known.cas, known.expires_at_ms) = (cas, found.expires_at_ms);
+            }
+            (None, Some(_)) if contract.evicts => drop(model.remove(&plan.key)),
+            (found, known) => {
+                panic!("round {round}: {plans:#?}\nleft {found:?}\ninstead of {known:?}")
+            }
+        }
+    }
+}
+
+/// As `answer_differs`; tokens of keys that this batch changed are unknown.
+fn compare(
+    op: &Op<'_>,
+    answer: &Answer,
+    before: Option<&mut Known>,
+    expected: &super::known::Outcome,
+    grain: u64,
+) -> Option<String> {
+    let read = matches!(op.code(), OpCode::GET | OpCode::META);
+    let known = before.map(|known| {
+        let mut known = known.clone();
+        if read && let Some(shown) = &answer.item {
+            known.cas = shown.cas;
+        }
+        known
+    });
+    answer_differs(op, answer, known.as_ref(), expected, grain)
+}
