@@ -167,6 +167,16 @@ impl Conn {
     }
 }
 
+impl Drop for Slab {
+    /// A worker that ends without closing its connections (dropped, or by a panic) still gives
+    /// their descriptors back. Its ring is gone by then.
+    fn drop(&mut self) {
+        for conn in self.conns.iter().filter(|c| c.has(flag::OPEN)) {
+            crate::sys::close(conn.fd);
+        }
+    }
+}
+
 /// All connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Slab {

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn adjacent_receives_of_one_sweep_are_one_slice_without_a_copy() {
         let (mut slab, mut pool) = (Slab::new(), TailPool::default());
-        let slot = slab.insert(-1);
+        let slot = slab.insert(crate::sys::descriptor());
         let conn = slab.at(slot);
         let ring: &'static [u8] = b"hello world";
         assert_eq!(feed(conn, &ring[..5], &mut pool), 0);
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn separate_receives_of_one_sweep_become_one_slice() {
         let (mut slab, mut pool) = (Slab::new(), TailPool::default());
-        let slot = slab.insert(-1);
+        let slot = slab.insert(crate::sys::descriptor());
         let conn = slab.at(slot);
         let (a, b): (&'static [u8], &'static [u8]) = (b"abc.", b"def");
         feed(conn, &a[..3], &mut pool);
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_request_that_grows_for_long_is_copied_once_a_byte() {
         let (mut slab, mut pool) = (Slab::new(), TailPool::default());
-        let slot = slab.insert(-1);
+        let slot = slab.insert(crate::sys::descriptor());
         let conn = slab.at(slot);
         const PIECES: usize = 10_000;
         const PIECE: [u8; 100] = [b'x'; 100];

@@ -13,7 +13,7 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: plain numbers; the descriptor is new and owned by nobody else.
     unsafe {
-        let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+        let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
     }
 }
@@ -22,6 +22,13 @@ pub(crate) fn eventfd_write(fd: RawFd) {
     let one: u64 = 1;
     // SAFETY: eight bytes of a local.
     unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+}
+
+/// A descriptor that stands for a socket.
+#[cfg(test)]
+pub(crate) fn descriptor() -> RawFd {
+    use std::os::fd::IntoRawFd;
+    eventfd().expect("a descriptor").into_raw_fd()
 }
 
 #[cfg(test)]

@@ -150,6 +150,7 @@ impl Uring {
             self.flush();
         }
         self.queued += 1;
+        self.counts.sqes += 1;
     }
 
     /// Submits without waiting, because the queue is full.
@@ -289,7 +290,7 @@ impl Kernel for Uring {
         let mut flags = ENTER_GETEVENTS;
         if self.features.sqpoll {
             let queue = self.ring.submission();
-            if queue.need_wakeup_after_intermittent_seqcst() {
+            if queue.need_wakeup() {
                 flags |= ENTER_SQ_WAKEUP;
             } else if wait.completions == 0 && !queue.cq_overflow() {
                 self.queued = 0;
@@ -299,7 +300,6 @@ impl Kernel for Uring {
             self.counts.cq_overflows += 1;
         }
         self.counts.enters += 1;
-        self.counts.sqes += u64::from(self.queued);
         let several = wait.completions > 1;
         let mut timeout = wait.timeout;
         if several && !self.features.min_wait {

@@ -7,6 +7,13 @@
 use crate::out::Block;
 use crate::token::ConnToken;
 
+impl Drop for ZeroCopies {
+    /// The kernel may still read what was not notified: better lost than reused.
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     generation: u32,

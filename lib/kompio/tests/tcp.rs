@@ -117,6 +117,36 @@ fn nothing_is_lost_with_tiny_queues_and_few_buffers() {
 }
 
 #[test]
+fn the_opt_in_ways_of_waiting_serve_as_well() {
+    let ways: [fn(&mut kompio::Config); 3] =
+        [|c| c.busy_poll_us = 200, |c| c.sqpoll_idle_ms = Some(1), |c| c.min_wait_us = 0];
+    for way in ways {
+        let server = echo(way);
+        let second = client(&server);
+        let other = std::thread::spawn(move || echo_all(second, 1 << 20));
+        echo_all(client(&server), 1 << 20);
+        other.join().unwrap();
+        finish(server);
+    }
+}
+
+#[test]
+fn a_dropped_worker_gives_its_descriptors_back() {
+    let mut local = KompioBuilder::new(config(|_| {})).bind(any_port()).local(|_| Echo).unwrap();
+    let mut stream = patient(TcpStream::connect(local.addresses()[0].as_inet().unwrap()).unwrap());
+    while local.ctx_mut().connections() == 0 {
+        assert!(local.turn(Some(PATIENCE)).unwrap());
+    }
+    drop(local);
+    // Its end is closed, and not merely forgotten.
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => assert!(rest.is_empty()),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+#[test]
 fn a_client_that_never_reads_is_closed_at_the_hard_limit_and_others_go_on() {
     struct Flood(mpsc::Sender<CloseReason>);
     impl EventHandler for Flood {

@@ -62,10 +62,7 @@ fn connections_beyond_the_limit_are_turned_away_and_places_come_back() {
     let mut rig = Rig::with(change, Buffers::new(4, 4096, true).unwrap());
     let first = rig.accept();
     rig.accept();
-    let fd = {
-        use std::os::fd::IntoRawFd;
-        crate::sys::eventfd().unwrap().into_raw_fd()
-    };
+    let fd = crate::sys::descriptor();
     rig.worker.kernel.complete(ACCEPT, fd, Cqe::MORE);
     rig.turn();
     assert_eq!(rig.seen(), []);
@@ -273,10 +270,7 @@ fn connections_are_not_accepted_during_a_drain() {
     rig.turn();
     rig.ctx().request_shutdown(Shutdown::Drain { deadline: Duration::from_secs(5) });
     rig.turn();
-    let fd = {
-        use std::os::fd::IntoRawFd;
-        crate::sys::eventfd().unwrap().into_raw_fd()
-    };
+    let fd = crate::sys::descriptor();
     rig.worker.kernel.complete(ACCEPT, fd, Cqe::MORE);
     rig.turn();
     assert!(!rig.seen().iter().any(|s| matches!(s, Seen::Accept(_))));

@@ -15,7 +15,7 @@ mod send;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{IntoRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -292,7 +292,7 @@ impl Rig {
 
     /// A new connection.
     pub(crate) fn accept(&mut self) -> ConnToken {
-        let fd = sys::eventfd().expect("a descriptor").into_raw_fd();
+        let fd = sys::descriptor();
         self.worker.kernel.complete(Tag::new(Kind::Accept, 0, 0), fd, Cqe::MORE);
         self.turn();
         let accepted = self.worker.handler.seen.iter().rev().find_map(|seen| match seen {
