@@ -98,6 +98,11 @@ impl Cache {
         self.shared.hasher.hash(key)
     }
 
+    /// Longest key in bytes that can be stored.
+    pub fn key_len_max(&self) -> usize {
+        self.shared.key_len_max()
+    }
+
     /// Longest value in bytes that can be stored.
     pub fn value_len_max(&self) -> usize {
         self.shared.value_len_max()
@@ -149,6 +154,11 @@ impl Shared {
         // Release: reads of the value are over when the reclaimer sees the count.
         let before = self.segments.meta(id).pins.fetch_sub(1, Ordering::Release);
         debug_assert!(before > 0, "released twice");
+    }
+
+    /// A key and the longest header stand in one segment.
+    pub(crate) fn key_len_max(&self) -> usize {
+        crate::segment::item::KEY_LEN_MAX.min(self.segments.capacity() - 32)
     }
 
     pub(crate) fn value_len_max(&self) -> usize {
@@ -203,6 +213,9 @@ impl Shared {
 
     /// Segments that fit beside the hashtable and the ghosts.
     pub(crate) fn set_segment_limit(&self, table_bytes: usize) {
+        if let Some(count) = self.plan.config.segment_count {
+            return self.segments.set_limit(count);
+        }
         let fixed = table_bytes + self.ghost_budget() + self.segments.table_bytes();
         let rest = self.plan.config.heap_size.saturating_sub(fixed);
         let limit = (rest >> self.plan.segment_shift).max(6);

@@ -88,6 +88,9 @@ pub struct Config {
     pub heap_size: usize,
     /// Bytes of a segment, a power of two; `None` derives it from the heap.
     pub segment_size: Option<usize>,
+    /// Exactly this many segments, whatever hashtable and ghosts take; for
+    /// simulations. `None` fits them into the heap.
+    pub segment_count: Option<u32>,
     /// Longest value in bytes.
     pub max_value_size: usize,
     /// Eviction policy.
@@ -137,6 +140,7 @@ impl Config {
         Self {
             heap_size,
             segment_size: None,
+            segment_count: None,
             max_value_size: 1 << 20,
             policy: PolicyKind::default(),
             small_share: 0.1,
@@ -152,6 +156,11 @@ impl Config {
             miss_ratio_curve: true,
             observer: None,
         }
+    }
+
+    /// Whether a cache can be made of this; maps no memory.
+    pub fn check(&self) -> Result<(), Error> {
+        Plan::check(self.clone()).map(|_| ())
     }
 }
 
@@ -216,7 +225,10 @@ impl Plan {
                 "a power of two between 4 KiB and 64 MiB",
             );
         }
-        let segments = heap / size;
+        let segments = config.segment_count.map_or(heap / size, |count| count as usize);
+        if segments > heap / size {
+            return bad("segment_count", segments.to_string(), "small enough for heap_size");
+        }
         if segments < 6 {
             return bad("segment_size", size.to_string(), "at most a sixth of heap_size");
         }

@@ -41,7 +41,12 @@ impl<'w> Item<'w> {
         Self { segments, header, location, base_ms, cas: 0, hits }
     }
 
-    pub(crate) fn with_cas(mut self) -> Self {
+    /// The same item with its CAS token computed. A token taken in this way may
+    /// change when eviction moves the item; [`crate::Worker::gets`] gives one
+    /// that stays.
+    #[inline]
+    #[must_use]
+    pub fn with_cas(mut self) -> Self {
         self.cas = match self.header.token {
             Some(token) => token,
             None => self.segments.place_token(self.location),
@@ -55,6 +60,12 @@ impl<'w> Item<'w> {
 
     pub(crate) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// A number for its place, for [`crate::Worker::retain_place`]; never 0.
+    #[inline]
+    pub fn place(&self) -> u64 {
+        self.location + 1
     }
 
     /// Its key.
@@ -104,6 +115,13 @@ impl<'w> Item<'w> {
     #[inline]
     pub fn was_read(&self) -> bool {
         self.hits > 0
+    }
+
+    /// The same item, read before or not as another look at it said.
+    #[must_use]
+    pub fn with_read(mut self, read: bool) -> Self {
+        self.hits = u8::from(read);
+        self
     }
 
     /// The value, if it stands in one piece (only values larger than a segment do not).

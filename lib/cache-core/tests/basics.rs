@@ -410,12 +410,8 @@ fn a_reservation_survives_churn_and_an_abandoned_one_leaves_nothing() {
         }
         slow.fill(&big);
         drop(given_up);
-        let out = w
-            .commit(
-                slow,
-                &Store { condition: Condition::IfAbsent, want_cas: true, ..Store::default() },
-            )
-            .unwrap();
+        let out =
+            w.commit(slow, &Store { condition: Condition::IfAbsent, ..Store::default() }).unwrap();
         assert_eq!(out.status, Status::Done);
         assert_eq!(value(&w, b"slow").unwrap(), big);
         assert!(w.get(b"gone").is_none());

@@ -65,6 +65,8 @@ pub(crate) struct Header {
     pub(crate) token: Option<u64>,
     /// Keep room for a deadline even if there is none yet.
     pub(crate) timed: bool,
+    /// Keep room for client flags even if there are none yet.
+    pub(crate) flagged: bool,
 }
 
 impl Header {
@@ -77,7 +79,7 @@ impl Header {
         if self.timed || self.deadline != 0 {
             kind |= TIMED;
         }
-        if self.client_flags != 0 {
+        if self.flagged || self.client_flags != 0 {
             kind |= FLAGGED;
         }
         if self.token.is_some() {
@@ -140,6 +142,26 @@ impl Header {
         at
     }
 
+    /// Writes deadline and client flags into the room that `write` left for them.
+    ///
+    /// # Safety
+    /// This header was written at `p` with the same layout; the item is not
+    /// published, and walkers read only its lengths.
+    pub(crate) unsafe fn patch(&self, p: *mut u8) {
+        let kind = self.kind();
+        let mut at = if kind & EXTENDED != 0 { 8 } else { 5 };
+        // SAFETY: as the caller says; the fields lie inside the written header.
+        unsafe {
+            if kind & TIMED != 0 {
+                p.add(at).copy_from_nonoverlapping(self.deadline.to_le_bytes().as_ptr(), 5);
+                at += 5;
+            }
+            if kind & FLAGGED != 0 {
+                p.add(at).copy_from_nonoverlapping(self.client_flags.to_le_bytes().as_ptr(), 4);
+            }
+        }
+    }
+
     /// Reads the header of the item at `p`.
     ///
     /// # Safety
@@ -164,6 +186,7 @@ impl Header {
                 marks: kind >> 4,
                 token: None,
                 timed: kind & TIMED != 0,
+                flagged: kind & FLAGGED != 0,
             };
             if kind & (TIMED | FLAGGED | TOKENED) != 0 {
                 if kind & TIMED != 0 {
@@ -257,6 +280,7 @@ mod tests {
             marks: 0,
             token: None,
             timed: false,
+            flagged: false,
         };
         assert_eq!(plain.len(), 5);
         assert_eq!(Header { deadline: 1, timed: true, ..plain }.len(), 10);
@@ -278,6 +302,7 @@ mod tests {
                                     marks,
                                     token,
                                     timed: deadline != 0,
+                                    flagged: client_flags != 0,
                                 });
                             }
                         }
@@ -298,6 +323,7 @@ mod tests {
             marks: 0,
             token: None,
             timed: false,
+            flagged: false,
         };
         let mut memory = vec![0u8; 32];
         // SAFETY: 32 bytes hold the header, the key and the guard.

@@ -118,7 +118,16 @@ impl Worker {
     /// Keeps an item's bytes readable after the sweep, until
     /// [`crate::Cache::release`] or [`Worker::release`].
     pub fn retain(&self, item: &Item<'_>) -> Retained {
-        let id = self.shared.segments.id_of(item.location());
+        self.retain_place(item.place())
+    }
+
+    /// [`Worker::retain`] by [`Item::place`], in the sweep that returned the item.
+    ///
+    /// # Panics
+    /// If the number is no place of this cache.
+    pub fn retain_place(&self, place: u64) -> Retained {
+        let id = self.shared.segments.id_of(place - 1);
+        assert!(id < self.shared.segments.count(), "a place comes from an item");
         // Relaxed: this worker is inside its sweep, so the reclaimer waits for
         // its next quiescent point, which publishes the pin.
         self.shared.segments.meta(id).pins.fetch_add(1, Ordering::Relaxed);

@@ -56,7 +56,14 @@ impl Worker {
 
     /// [`Worker::gets`] for a key whose hash is known.
     pub fn gets_hashed(&self, key: &[u8], hash: KeyHash) -> Option<Item<'_>> {
-        let item = self.get_hashed(key, hash)?;
+        let read = self.get_hashed(key, hash)?.was_read();
+        self.pin_cas(key, hash).map(|item| item.with_read(read))
+    }
+
+    /// The item of a key with a CAS token that stays when eviction moves it; not
+    /// counted as a read.
+    pub fn pin_cas(&self, key: &[u8], hash: KeyHash) -> Option<Item<'_>> {
+        let item = self.peek_hashed(key, hash)?;
         if item.header().token.is_some() {
             return Some(item.with_cas());
         }
@@ -66,18 +73,29 @@ impl Worker {
         let found = guard.find(key, &self.shared.segments)?;
         let was = guard.replace(found, |entry| entry.with_token());
         drop(guard);
-        let hits = was.count().saturating_sub(1);
-        let item = self.item_at(was.location(), hits);
+        let item = self.item_at(was.location(), was.count());
         (!self.is_expired(item.header().deadline)).then(|| item.with_cas())
     }
 
     /// The item of a key, not counted as a read.
     pub fn peek(&self, key: &[u8]) -> Option<Item<'_>> {
+        self.peek_hashed(key, self.hash(key))
+    }
+
+    /// [`Worker::peek`] for a key whose hash is known.
+    pub fn peek_hashed(&self, key: &[u8], hash: KeyHash) -> Option<Item<'_>> {
         self.auto_enter();
-        let found = self.shared.index.find(self.hash(key), key, &self.shared.segments)?;
+        let found = self.shared.index.find(hash, key, &self.shared.segments)?;
         let item = self.visible(&found)?;
         self.lent.set(true);
         Some(item)
+    }
+
+    /// Counts a read of a key that was looked at by other means.
+    pub fn count_read(&self, key: &[u8], hash: KeyHash) {
+        if let Some(found) = self.shared.index.find(hash, key, &self.shared.segments) {
+            found.count_hit(self.count_cap);
+        }
     }
 
     /// Reads many keys: hashes them, fetches their buckets, then their items,

@@ -16,7 +16,7 @@ use crate::segment::item::Header;
 use crate::segment::state::{State, Word};
 use crate::stats::Count;
 use crate::sync::{Ordering, fence};
-use crate::view::Parts;
+use crate::view::{Item, Parts};
 use crate::worker::Worker;
 use crate::worker::store::{Condition, Expect, Meta, Outcome, Place, Status, Store};
 use std::sync::Arc;
@@ -118,6 +118,7 @@ impl Worker {
         let hash = self.hash(request.key);
         let mut header = self.header(request.key, request.value_len, &request.meta, None)?;
         header.timed |= request.room_for_meta;
+        header.flagged |= request.room_for_meta;
         let len = header.item_len();
         let refused = Error::NoMemory { len_bytes: len };
         let held = shared.reserved_bytes.fetch_add(len as u64, Ordering::Relaxed) as usize;
@@ -173,8 +174,8 @@ impl Worker {
             let found = shared.index.find(hash, &key, &shared.segments);
             let old = found.and_then(|found| self.visible(&found));
             if let Err(status) = store.condition.check(old.as_ref()) {
-                self.lent.set(self.lent.get() || store.want_old);
-                return Ok(Outcome { status, old: old.filter(|_| store.want_old), new: None });
+                self.lent.set(true);
+                return Ok(Outcome { status, old: old.map(Item::with_cas), new: None, cas: 0 });
             }
             let mut meta = store.meta;
             if let Some(old) = &old {
@@ -188,9 +189,9 @@ impl Worker {
             }
             let seen = found.map(|found| found.entry);
             let header = self.header(&key, written.value_len, &meta, store.cas)?;
-            let here = header.client_flags == written.client_flags
-                && header.marks == written.marks
-                && header.deadline == written.deadline
+            let here = header.marks == written.marks
+                && (written.timed || header.deadline == 0)
+                && (written.flagged || header.client_flags == 0)
                 && store.cas.is_none()
                 && self.stands(&reservation);
             let depends = store.condition != Condition::Always
@@ -199,7 +200,8 @@ impl Worker {
                 || store.want_old;
             let expect = if depends { Expect::Exactly(seen) } else { Expect::Anything };
             let linked = if here {
-                self.link_reservation(&mut reservation, hash, &key, expect, store.want_cas)
+                self.finish(&mut reservation, &header);
+                self.link_reservation(&mut reservation, hash, &key, expect, store.keep_cas)
             } else {
                 // Something changed since: the value moves to a new place.
                 let value: Vec<&[u8]> = {
@@ -207,22 +209,33 @@ impl Worker {
                     Parts::new(segments, reservation.location, &written).collect()
                 };
                 let place = self.place(hash, seen, &header, &key, &value);
-                self.link(hash, &key, place, expect, store.want_cas)
+                self.link(hash, &key, place, expect, store.keep_cas)
             };
             match linked {
                 Some(location) => {
-                    let new = location.filter(|_| store.want_cas).map(|at| {
-                        self.lent.set(true);
-                        self.item_at(at, 0).with_cas()
-                    });
-                    return Ok(Outcome {
-                        status: Status::Done,
-                        old: old.filter(|_| store.want_old),
-                        new,
-                    });
+                    let cas = location.map_or(0, |at| self.item_at(at, 0).with_cas().cas());
+                    let old = old.filter(|_| store.want_old).map(Item::with_cas);
+                    return Ok(Outcome { status: Status::Done, old, new: None, cas });
                 }
                 None => self.counters().add(Count::retries, 1),
             }
+        }
+    }
+
+    /// Writes what only the commit knows into the reservation's header.
+    fn finish(&self, reservation: &mut Reservation, header: &Header) {
+        let segments = &self.shared.segments;
+        reservation.header.deadline = header.deadline;
+        reservation.header.client_flags = header.client_flags;
+        let p = segments.ptr(reservation.location);
+        // SAFETY: the header was written by `reserve` with this layout, and
+        // nothing leads to the item yet.
+        unsafe { reservation.header.patch(p) };
+        if reservation.chain && header.deadline != 0 {
+            let meta = segments.meta(reservation.id());
+            meta.min_deadline.store(header.deadline, Ordering::Relaxed);
+            meta.max_deadline.store(header.deadline, Ordering::Relaxed);
+            meta.sweep_at.store(header.deadline, Ordering::Relaxed);
         }
     }
 

@@ -7,7 +7,7 @@
 
 use crate::error::Error;
 use crate::hash::KeyHash;
-use crate::segment::item::{Header, KEY_LEN_MAX, MARKS_MASK};
+use crate::segment::item::{Header, MARKS_MASK};
 use crate::segment::state::{Layer, Word};
 use crate::stats::Count;
 use crate::sync::Ordering;
@@ -113,10 +113,11 @@ pub struct Store<'a> {
     pub keep_deadline: bool,
     /// The present item's flags stay, if there is an item.
     pub keep_flags: bool,
-    /// Return the item that was there before (also if the condition failed).
+    /// Return the item that was there before (a failed condition always does).
     pub want_old: bool,
-    /// Return the new item with its CAS token.
-    pub want_cas: bool,
+    /// The returned CAS token stays valid when eviction moves the item, at the
+    /// cost of eight bytes in an item that moves.
+    pub keep_cas: bool,
     /// The new item's CAS token; `None` for one of the cache's choice.
     pub cas: Option<u64>,
 }
@@ -178,14 +179,19 @@ pub struct Outcome<'w> {
     pub status: Status,
     /// The item before, if it was asked for (always, for updates).
     pub old: Option<Item<'w>>,
-    /// The item after, if the write left one and it was asked for (always, for
-    /// updates). A new item may be missing when no memory could be freed for it.
+    /// The item after an update, if it left one.
     pub new: Option<Item<'w>>,
+    /// The CAS token of the item that a write left; 0 if it left none.
+    pub cas: u64,
 }
 
-impl Outcome<'_> {
+impl<'w> Outcome<'w> {
+    fn kept(status: Status, item: Option<Item<'w>>) -> Self {
+        Self { status, old: item, new: item, cas: item.map_or(0, |item| item.cas()) }
+    }
+
     fn of(status: Status) -> Self {
-        Self { status, old: None, new: None }
+        Self { status, old: None, new: None, cas: 0 }
     }
 }
 
@@ -236,8 +242,8 @@ impl Worker {
             let found = self.shared.index.find(hash, key, &self.shared.segments);
             let old = found.and_then(|found| self.visible(&found));
             if let Err(status) = store.condition.check(old.as_ref()) {
-                self.lent.set(self.lent.get() || store.want_old);
-                return Ok(Outcome { status, old: old.filter(|_| store.want_old), new: None });
+                self.lent.set(true);
+                return Ok(Outcome { status, old: old.map(Item::with_cas), new: None, cas: 0 });
             }
             let mut meta = store.meta;
             if let Some(old) = &old {
@@ -256,16 +262,10 @@ impl Worker {
             let seen = found.map(|found| found.entry);
             let place = self.place(hash, seen, &header, key, value);
             let expect = if depends { Expect::Exactly(seen) } else { Expect::Anything };
-            if let Some(location) = self.link(hash, key, place, expect, store.want_cas) {
-                let new = location.filter(|_| store.want_cas).map(|at| {
-                    self.lent.set(true);
-                    self.item_at(at, 0).with_cas()
-                });
-                return Ok(Outcome {
-                    status: Status::Done,
-                    old: old.filter(|_| store.want_old),
-                    new,
-                });
+            if let Some(location) = self.link(hash, key, place, expect, store.keep_cas) {
+                let cas = location.map_or(0, |at| self.token_at(at, &header));
+                let old = old.filter(|_| store.want_old).map(Item::with_cas);
+                return Ok(Outcome { status: Status::Done, old, new: None, cas });
             }
             self.counters().add(Count::retries, 1);
         }
@@ -294,7 +294,7 @@ impl Worker {
             return Outcome::of(Status::Absent);
         }
         self.lent.set(true);
-        Outcome { status: Status::Done, old: Some(item.with_cas()), new: None }
+        Outcome { status: Status::Done, old: Some(item.with_cas()), new: None, cas: 0 }
     }
 
     /// Sets an item's deadline (unix milliseconds, 0 for never). Its CAS token
@@ -355,19 +355,19 @@ impl Worker {
             // The item is in the caller's hands until the sweep ends.
             self.lent.set(true);
             let (value, meta, cas) = match decide(old.as_ref()) {
-                Edit::Keep => return Ok(Outcome { status: Status::Kept, old, new: old }),
+                Edit::Keep => return Ok(Outcome::kept(Status::Kept, old)),
                 Edit::Delete => {
                     if self.delete_exactly(hash, key, seen) {
                         let status = if old.is_some() { Status::Done } else { Status::Absent };
-                        return Ok(Outcome { status, old, new: None });
+                        return Ok(Outcome { status, old, new: None, cas: 0 });
                     }
                     self.counters().add(Count::retries, 1);
                     continue;
                 }
                 Edit::SetMeta(meta) => match &old {
-                    None => return Ok(Outcome { status: Status::Absent, old, new: None }),
+                    None => return Ok(Outcome::of(Status::Absent)),
                     Some(item) if Meta::of(item) == meta => {
-                        return Ok(Outcome { status: Status::Done, old, new: old });
+                        return Ok(Outcome::kept(Status::Done, old));
                     }
                     Some(item) => {
                         // The token stays; it needs its own bytes only if the
@@ -389,10 +389,11 @@ impl Worker {
                 // Rather refuse than lose what was there.
                 return Err(Error::NoMemory { len_bytes: header.item_len() });
             }
-            if let Some(location) = self.link(hash, key, place, Expect::Exactly(seen), true) {
+            if let Some(location) = self.link(hash, key, place, Expect::Exactly(seen), false) {
                 let hits = seen.map_or(0, Entry::count);
                 let new = location.map(|at| self.item_at(at, hits).with_cas());
-                return Ok(Outcome { status: Status::Done, old, new });
+                let cas = new.map_or(0, |item| item.cas());
+                return Ok(Outcome { status: Status::Done, old, new, cas });
             }
             self.counters().add(Count::retries, 1);
         }
@@ -423,6 +424,15 @@ impl Worker {
         }
     }
 
+    /// The CAS token of an item that this worker has just linked.
+    pub(crate) fn token_at(&self, location: u64, header: &Header) -> u64 {
+        header.token.unwrap_or_else(|| {
+            let segments = &self.shared.segments;
+            // A large item carries its token (see `chain_for`), which is its place.
+            segments.place_token(location)
+        })
+    }
+
     /// The header of a new item, if it may be stored at all.
     pub(crate) fn header(
         &self,
@@ -432,8 +442,7 @@ impl Worker {
         token: Option<u64>,
     ) -> Result<Header, Error> {
         let value_limit = self.shared.value_len_max();
-        // A key and the longest header stand in one segment.
-        let key_limit = KEY_LEN_MAX.min(self.shared.segments.capacity() - 32);
+        let key_limit = self.shared.key_len_max();
         if key.len() > key_limit {
             return Err(Error::KeyTooLong { len_bytes: key.len(), limit_bytes: key_limit });
         }
@@ -449,6 +458,7 @@ impl Worker {
             marks: meta.marks & MARKS_MASK,
             token,
             timed: deadline != 0,
+            flagged: meta.flags != 0,
         })
     }
 

@@ -1,0 +1,168 @@
+//! The plugin's settings: what `[cache]` may say, and the store's plan from it.
+
+use cache_core::{Config, HugePages, PolicyKind};
+use crucible_plugin_api::PluginError;
+use crucible_plugin_api::re::schemars::{self, JsonSchema};
+use crucible_plugin_api::re::serde::{self, Deserialize};
+use std::str::FromStr;
+
+/// A number of bytes: an integer, or a text such as `"64MB"` or `"1 GiB"`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(crate = "serde", untagged)]
+#[schemars(crate = "schemars")]
+pub enum ByteSize {
+    /// Bytes.
+    Bytes(u64),
+    /// A number with a unit (B, KB, MB, GB, TB, with or without an i: powers of 1024).
+    Text(String),
+}
+
+impl ByteSize {
+    fn bytes(&self, key: &str) -> Result<usize, PluginError> {
+        let bytes = match self {
+            ByteSize::Bytes(bytes) => Some(*bytes),
+            ByteSize::Text(text) => parse_bytes(text),
+        };
+        bytes.and_then(|b| usize::try_from(b).ok()).ok_or_else(|| {
+            PluginError::setting(
+                key,
+                "not a size; write bytes or a number with a unit, as in 64MB".to_owned(),
+            )
+        })
+    }
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1u64,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        _ => return None,
+    };
+    let bytes = number.parse::<f64>().ok()? * factor as f64;
+    (bytes >= 0.0 && bytes <= u64::MAX as f64).then_some(bytes as u64)
+}
+
+/// Settings of segcache.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(crate = "serde", deny_unknown_fields, default)]
+#[schemars(crate = "schemars")]
+pub struct Settings {
+    /// Memory for items, hashtable and ghosts together.
+    pub heap_size: ByteSize,
+    /// Bytes of a segment, a power of two. Default: a 512th of the heap, 1 MiB at most.
+    pub segment_size: Option<ByteSize>,
+    /// Longest value.
+    pub max_value_size: ByteSize,
+    /// Which items go when room is needed: s3fifo, fifo, random, cte, merge, clock.
+    pub policy: String,
+    /// Slots of the hashtable as a power of two. Default: it grows with use.
+    pub hashtable_power: Option<u8>,
+    /// Pages to use: none, thp (transparent), 2mb or 1gb (reserved, else transparent).
+    pub hugepage: String,
+    /// NUMA node for all memory. Default: not bound.
+    pub numa_node: Option<u32>,
+    /// Touch all memory at start instead of at first use.
+    pub prefault: bool,
+    /// Share of the memory that s3fifo's queue of new items may hold.
+    pub small_queue_ratio: f64,
+    /// Evicted keys that s3fifo remembers, for each item that fits.
+    pub ghost_ratio: f64,
+    /// Ask more hits of larger items before they are kept (s3fifo, clock).
+    pub size_aware: bool,
+    /// Estimate the miss ratio at other memory sizes.
+    pub miss_ratio_curve: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let config = Config::new(0);
+        Self {
+            heap_size: ByteSize::Bytes(64 << 20),
+            segment_size: None,
+            max_value_size: ByteSize::Bytes(config.max_value_size as u64),
+            policy: config.policy.name().to_owned(),
+            hashtable_power: None,
+            hugepage: "thp".to_owned(),
+            numa_node: None,
+            prefault: false,
+            small_queue_ratio: config.small_share,
+            ghost_ratio: config.ghost_ratio,
+            size_aware: false,
+            miss_ratio_curve: true,
+        }
+    }
+}
+
+impl Settings {
+    /// The store's configuration, without what only the host knows.
+    pub(crate) fn config(&self) -> Result<Config, PluginError> {
+        let heap_size = self.heap_size.bytes("heap_size")?;
+        let segment_size =
+            self.segment_size.as_ref().map(|s| s.bytes("segment_size")).transpose()?;
+        let policy = PolicyKind::from_str(&self.policy)
+            .map_err(|e| PluginError::setting("policy", e.to_string()))?;
+        let huge_pages = match self.hugepage.as_str() {
+            "none" => HugePages::None,
+            "thp" => HugePages::Transparent,
+            "2mb" => HugePages::Size2M,
+            "1gb" => HugePages::Size1G,
+            other => {
+                let want = format!("{other:?} is none of none, thp, 2mb, 1gb");
+                return Err(PluginError::setting("hugepage", want));
+            }
+        };
+        Ok(Config {
+            segment_size,
+            max_value_size: self.max_value_size.bytes("max_value_size")?,
+            policy,
+            hashtable_power: self.hashtable_power,
+            huge_pages,
+            numa_node: self.numa_node,
+            prefault: self.prefault,
+            small_share: self.small_queue_ratio,
+            ghost_ratio: self.ghost_ratio,
+            size_aware: self.size_aware,
+            miss_ratio_curve: self.miss_ratio_curve,
+            ..Config::new(heap_size)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_integers_or_with_units() {
+        for (text, bytes) in [
+            ("1048576", 1 << 20),
+            ("64MB", 64 << 20),
+            ("64 MiB", 64 << 20),
+            ("1g", 1 << 30),
+            ("0.5k", 512),
+        ] {
+            assert_eq!(parse_bytes(text), Some(bytes), "{text}");
+        }
+        for text in ["", "MB", "12xb", "-1", "1e"] {
+            assert_eq!(parse_bytes(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_settings_are_refused_by_name() {
+        let with = |change: fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            settings.config().unwrap_err().to_string()
+        };
+        assert!(with(|s| s.policy = "lru".to_owned()).contains("policy"));
+        assert!(with(|s| s.hugepage = "4kb".to_owned()).contains("hugepage"));
+        assert!(with(|s| s.heap_size = ByteSize::Text("lots".to_owned())).contains("heap_size"));
+    }
+}
