@@ -65,6 +65,13 @@ impl<'a> Item<'a> {
         Self { view, _borrow: PhantomData }
     }
 
+    /// The same item, read before or not.
+    #[must_use]
+    pub fn with_seen(mut self, seen: bool) -> Self {
+        self.view.bits = if seen { item_bits::SEEN } else { 0 };
+        self
+    }
+
     /// The view that crosses the boundary.
     #[must_use]
     pub fn view(&self) -> &ItemView {

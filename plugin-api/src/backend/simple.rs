@@ -42,6 +42,7 @@ impl Stored {
     #[must_use]
     pub fn item(&self) -> Item<'_> {
         Item::of_bytes(&self.value, self.cas, self.flags, self.marks, self.expires_at_ms)
+            .with_seen(self.seen)
     }
 
     /// True when its time is over.

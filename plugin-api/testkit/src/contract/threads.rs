@@ -158,6 +158,15 @@ fn stamp(value: &[u8]) -> Option<u64> {
     (value == stamped(n)).then_some(n)
 }
 
+/// Sets its flag when it goes, so that nobody waits for a writer that failed.
+struct Done<'d>(&'d AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 pub(super) fn readers(contract: &Contract) {
     let store = contract.store(THREADS);
     let done = AtomicBool::new(false);
@@ -167,6 +176,7 @@ pub(super) fn readers(contract: &Contract) {
     }
     race(&store, |id, worker| {
         if id < 2 {
+            let _also_after_a_panic = Done(&done);
             // Each writer has a key of its own, so that its order is known.
             for n in 2..ROUNDS * 2 {
                 let (key, value) = (key(id), stamped(n));
@@ -175,7 +185,6 @@ pub(super) fn readers(contract: &Contract) {
                     worker.tick(1_000_000);
                 }
             }
-            done.store(true, Ordering::Release);
             return;
         }
         let mut last = [0u64; 2];
