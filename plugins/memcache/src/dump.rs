@@ -1,8 +1,8 @@
 //! Listing what is stored: `lru_crawler metadump`, `mgdump`, and `stats cachedump`.
 //!
-//! Must hold: a dump goes in slices, each bounded in items and bytes, and waits while the client has
-//! not read the last one; other connections are served in between. Driven by wake-ups of its own
-//! connection; called by [`crate::plugin`].
+//! Must hold: a dump goes in slices, each bounded in items, and waits like any pipeline while the
+//! client has too much left to read; other connections are served in between. Called by
+//! [`crate::plugin`] for one slice at a time.
 
 use std::io::Write;
 
@@ -10,16 +10,13 @@ use crucible_plugin_api::{Item, Out, Service, Status};
 
 use crate::base64;
 use crate::exptime::remaining_s;
+use crate::line::Split;
 use crate::marks::KEY_BINARY;
 use crate::number::parse_u32;
 use crate::reply_text::{failure, line};
 
 /// Items a slice visits.
 const SLICE_ITEMS: u32 = 512;
-/// While more than this waits to be sent, no further slice is written.
-const WAITING_BYTES_MAX: usize = 256 * 1024;
-/// How long to wait for a slow reader before looking again.
-const RETRY_MS: u64 = 5;
 /// The most `stats cachedump` writes.
 const CACHEDUMP_BYTES_MAX: usize = 2 * 1024 * 1024;
 
@@ -41,41 +38,40 @@ pub struct Dump {
     pub cursor: u64,
 }
 
-/// What to do after a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// Go on at once.
-    Again,
-    /// Go on in so many milliseconds.
-    Later(u64),
-    /// It is complete.
-    Done,
-}
-
-/// Writes a slice.
-pub fn slice(dump: &mut Dump, service: &Service, out: &mut Out<'_>) -> After {
-    if out.len() > WAITING_BYTES_MAX {
-        return After::Later(RETRY_MS);
+impl Dump {
+    /// The dump that the words after `lru_crawler` ask for.
+    ///
+    /// # Errors
+    /// The line to answer instead.
+    pub fn parse(args: &[u8]) -> Result<Self, &'static str> {
+        let form = match Split::<4>::new(args).get() {
+            [b"metadump", b"all" | b"hash" | b"1"] => Form::Meta,
+            [b"mgdump", b"all" | b"hash" | b"1"] => Form::MetaGet,
+            [b"metadump" | b"mgdump", _] => return Err("BADCLASS invalid class id"),
+            // Expired items are freed without a crawler that could be driven.
+            [b"crawl", _] => return Err("CLIENT_ERROR lru crawler disabled"),
+            _ => return Err("ERROR"),
+        };
+        Ok(Self { form, cursor: 0 })
     }
-    let now_ms = service.ctx().now_ms();
-    let form = dump.form;
-    let visited = service.scan(dump.cursor, SLICE_ITEMS, &mut |key, item| {
-        row(form, key, item, now_ms, out);
+
+    /// Writes a slice; `true`: it was the last one.
+    pub fn slice(&mut self, service: &Service, out: &mut Out<'_>) -> bool {
+        let now_ms = service.ctx().now_ms();
+        let form = self.form;
+        let visited = service.scan(self.cursor, SLICE_ITEMS, &mut |key, item| {
+            row(form, key, item, now_ms, out);
+            true
+        });
+        match visited {
+            Ok(0) => line(out, if form == Form::Meta { "END" } else { "EN" }),
+            Ok(cursor) => {
+                self.cursor = cursor;
+                return false;
+            }
+            Err(status) => line(out, failure(status)),
+        }
         true
-    });
-    match visited {
-        Ok(0) => {
-            line(out, if form == Form::Meta { "END" } else { "EN" });
-            After::Done
-        }
-        Ok(cursor) => {
-            dump.cursor = cursor;
-            After::Again
-        }
-        Err(status) => {
-            line(out, failure(status));
-            After::Done
-        }
     }
 }
 
@@ -161,7 +157,17 @@ pub fn cachedump(args: &[&[u8]], service: &Service, out: &mut Out<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::encode_uri;
+    use super::{Dump, Form, encode_uri};
+
+    #[test]
+    fn the_words_of_lru_crawler() {
+        assert_eq!(Dump::parse(b" metadump all"), Ok(Dump { form: Form::Meta, cursor: 0 }));
+        assert_eq!(Dump::parse(b"mgdump hash"), Ok(Dump { form: Form::MetaGet, cursor: 0 }));
+        assert_eq!(Dump::parse(b"metadump 7"), Err("BADCLASS invalid class id"));
+        assert_eq!(Dump::parse(b"crawl all"), Err("CLIENT_ERROR lru crawler disabled"));
+        assert_eq!(Dump::parse(b"enable"), Err("ERROR"));
+        assert_eq!(Dump::parse(b""), Err("ERROR"));
+    }
 
     #[test]
     fn keys_are_percent_encoded() {

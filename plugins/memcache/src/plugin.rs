@@ -14,12 +14,12 @@ use crucible_plugin_api::{
 
 use crate::auth::{self, Auth};
 use crate::counters::{Count, Counters, Register};
-use crate::dump::{self, Dump, Form};
+use crate::dump;
 use crate::line::Split;
 use crate::reply_binary;
 use crate::reply_meta;
 use crate::reply_text::{self, line, line_unless};
-use crate::session::Session;
+use crate::session::{Session, State};
 use crate::settings::Settings;
 use crate::stats;
 use crate::ticket::{Binary, Ticket};
@@ -57,18 +57,8 @@ pub struct Worker {
     ctx: WorkerCtx,
 }
 
-/// What a wake-up or a timer is for.
-mod token {
-    /// Log lines wait.
-    pub(super) const WATCH: u64 = 1;
-    /// The next slice of a dump is due.
-    pub(super) const DUMP: u64 = 2;
-}
-
-/// While more than this waits to be sent to a watcher, its lines stay in its queue.
-const WATCH_WAITING_BYTES_MAX: usize = 64 * 1024;
-/// How long a watcher that does not read is left alone.
-const WATCH_RETRY_MS: u64 = 20;
+/// What a wake-up for log lines is called.
+const WATCH_TOKEN: u64 = 1;
 
 impl Memcache {
     /// The longest value taken: ours or the backend's limit.
@@ -93,7 +83,7 @@ impl Memcache {
             env: &worker.env,
             now_ms: worker.ctx.now_ms(),
             queue_bytes_max: self.settings.watch_queue_bytes_max,
-            token: token::WATCH,
+            token: WATCH_TOKEN,
         }
     }
 
@@ -141,83 +131,36 @@ impl Memcache {
         }
     }
 
-    fn watch(
+    /// Makes the connection a watcher.
+    ///
+    /// # Errors
+    /// The line to answer instead.
+    pub fn watch(
         &self,
         worker: &mut Worker,
         session: &mut Session,
         args: &[u8],
-        out: &mut Out<'_>,
-    ) -> After {
+    ) -> Result<(), &'static str> {
         if self.settings.watchers_max == 0 {
-            line(out, "CLIENT_ERROR watch commands not allowed");
-            return After::Done;
+            return Err("CLIENT_ERROR watch commands not allowed");
         }
-        let Some(wanted) = Wanted::parse(args) else {
-            line(out, "ERROR");
-            return After::Done;
-        };
+        let wanted = Wanted::parse(args).ok_or("ERROR")?;
         if !worker.watchers.add(&self.hub, session.conn_id, wanted, self.settings.watchers_max) {
-            line(out, "WATCHER_TOO_MANY log watcher limit reached");
-            return After::Done;
+            return Err("WATCHER_TOO_MANY log watcher limit reached");
         }
         session.watching = true;
-        line(out, "OK");
-        // Nothing it sends is obeyed from now on.
-        After::Wait
+        Ok(())
     }
 
-    fn lru_crawler(
-        &self,
-        worker: &Worker,
-        session: &mut Session,
-        args: &[u8],
-        out: &mut Out<'_>,
-    ) -> After {
-        let form = match Split::<4>::new(args).get() {
-            [b"metadump", b"all" | b"hash" | b"1"] => Form::Meta,
-            [b"mgdump", b"all" | b"hash" | b"1"] => Form::MetaGet,
-            [b"metadump" | b"mgdump", _] => {
-                line(out, "BADCLASS invalid class id");
-                return After::Done;
-            }
-            // Expired items are freed without a crawler that could be driven.
-            [b"crawl", _] => {
-                line(out, "CLIENT_ERROR lru crawler disabled");
-                return After::Done;
-            }
-            _ => {
-                line(out, "ERROR");
-                return After::Done;
-            }
-        };
-        if !self.settings.dump_enabled {
-            line(out, "ERROR metadump not allowed");
-            return After::Done;
-        }
-        session.dump = Some(Dump { form, cursor: 0 });
-        worker.env.wake(session.conn_id, token::DUMP);
-        After::Wait
-    }
-
-    fn dump_slice(
-        &self,
-        worker: &Worker,
-        session: &mut Session,
-        service: &Service,
-        out: &mut Out<'_>,
-    ) -> Flow {
-        let Some(dump) = &mut session.dump else { return Flow::Continue };
-        match dump::slice(dump, service, out) {
-            dump::After::Again => worker.env.wake(session.conn_id, token::DUMP),
-            dump::After::Later(ms) => {
-                worker.ctx.timer(session.conn_id, worker.ctx.now_ms() + ms, token::DUMP);
-            }
-            dump::After::Done => {
-                session.dump = None;
-                return Flow::Resume;
+    fn dump_slice(session: &mut Session, service: &Service, out: &mut Out<'_>) -> After {
+        let State::Dump(dump) = &mut session.state else { return After::Done };
+        if dump.slice(service, out) {
+            session.state = State::Skip;
+            if session.ending {
+                return After::Close;
             }
         }
-        Flow::Continue
+        After::Done
     }
 }
 
@@ -372,8 +315,12 @@ impl Protocol for Memcache {
             }
             (Ticket::Stats, _) => self.stats_text(queue.service(), args(), out),
             (Ticket::StatsBinary(to), _) => self.stats_binary(queue.service(), &to, args(), out),
-            (Ticket::Watch, _) => return self.watch(worker, session, args(), out),
-            (Ticket::LruCrawler, _) => return self.lru_crawler(worker, session, args(), out),
+            (Ticket::WatchLines, _) => {
+                if !worker.watchers.take(session.conn_id, |bytes| out.bytes(bytes)) {
+                    return After::Wait;
+                }
+            }
+            (Ticket::DumpSlice, _) => return Self::dump_slice(session, queue.service(), out),
             (Ticket::MemoryLimit { mib, noreply }, _) => {
                 let status = queue.service().set_memory_limit(u64::from(mib) << 20);
                 let text = if status == Status::OK {
@@ -403,28 +350,20 @@ impl Protocol for Memcache {
 
     fn event<'a>(
         &self,
-        worker: &mut Worker,
+        _: &mut Worker,
         session: &mut Session,
         event: Event,
-        out: &mut Out<'_>,
-        queue: &mut Queue<'a, Ticket>,
+        _: &mut Out<'_>,
+        _: &mut Queue<'a, Ticket>,
     ) -> Flow {
         match event {
-            Event::HalfClose if session.watching || session.dump.is_some() => Flow::CloseNow,
-            Event::HalfClose | Event::Drain => Flow::Close,
-            Event::Wake(token::WATCH) | Event::Timer(token::WATCH) => {
-                if out.len() > WATCH_WAITING_BYTES_MAX {
-                    worker.watchers.postpone(session.conn_id);
-                    let at = worker.ctx.now_ms() + WATCH_RETRY_MS;
-                    worker.ctx.timer(session.conn_id, at, token::WATCH);
-                } else {
-                    worker.watchers.take(session.conn_id, |bytes| out.bytes(bytes));
-                }
+            Event::HalfClose if session.watching => Flow::CloseNow,
+            Event::HalfClose if matches!(session.state, State::Dump(_)) => {
+                session.ending = true;
                 Flow::Continue
             }
-            Event::Wake(token::DUMP) | Event::Timer(token::DUMP) => {
-                self.dump_slice(worker, session, queue.service(), out)
-            }
+            Event::HalfClose | Event::Drain => Flow::Close,
+            Event::Wake(WATCH_TOKEN) if session.watching => Flow::Resume,
             Event::Wake(_) | Event::Timer(_) => Flow::Continue,
         }
     }

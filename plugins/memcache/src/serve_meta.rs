@@ -91,6 +91,11 @@ fn meta_ticket(kind: MetaKind, flags: &Flags<'_>) -> ticket::Meta {
     }
 }
 
+/// A token that is returned is meant to be compared later.
+fn want_cas(flags: &Flags<'_>) -> Opts {
+    if flags.returns.iter().any(|r| r == Return::Cas) { Opts::WANT_CAS } else { Opts::NONE }
+}
+
 fn key_marks(flags: &Flags<'_>) -> u8 {
     if flags.base64 { KEY_BINARY } else { 0 }
 }
@@ -108,7 +113,7 @@ fn created_deadline(flags: &Flags<'_>, now_ms: u64) -> Option<u64> {
 
 fn get<'a>(key: &'a [u8], flags: &Flags<'a>, queue: &mut Queue<'a, Ticket>) {
     let now_ms = queue.now_ms();
-    let opts = if flags.no_bump { Opts::NO_TOUCH } else { Opts::NONE };
+    let opts = if flags.no_bump { Opts::NO_TOUCH } else { Opts::NONE } | want_cas(flags);
     let read = Op::get(key).arg(flags.opaque.unwrap_or_default()).opts(opts);
     let touch = deadline_of(flags.ttl_s, now_ms);
     let old_ttl_wanted = touch.is_some() && flags.returns.iter().any(|r| r == Return::TtlBefore);
@@ -299,6 +304,7 @@ impl<'a> Set<'a> {
         op.flags(flags.client_flags)
             .marks(key_marks(flags))
             .new_cas(flags.new_cas.unwrap_or(0))
+            .opts(want_cas(flags))
             .arg(flags.opaque.unwrap_or_default())
     }
 

@@ -9,6 +9,7 @@ use crucible_plugin_api::{Condition, Next, Op, Opts, Queue, Status};
 use crate::auth;
 use crate::counter;
 use crate::counters::Count;
+use crate::dump;
 use crate::exptime::deadline_ms;
 use crate::limits::{KEY_LEN_BYTES_MAX, STREAM_FROM_BYTES};
 use crate::line::{self, Line, Words};
@@ -33,6 +34,18 @@ pub fn step<'a>(
         State::Command => {}
         State::MultiGet(list) => return multi_get(session, list, input, queue),
         State::Body(_) => return landed(session, input, queue),
+        State::Dump(_) => {
+            queue.end_barrier(Ticket::DumpSlice);
+            return Step::Stop(0, Next::Again);
+        }
+        State::Watch => {
+            queue.end_barrier(Ticket::WatchLines);
+            return Step::Stop(input.len() - 1, Next::Again);
+        }
+        State::Skip => {
+            session.state = State::Command;
+            return Step::Used(1);
+        }
     }
     if session.auth.allows()
         && let Some((key, used)) = plain_get(input)
@@ -148,8 +161,24 @@ fn obey<'a>(
             None => queue.end(Ticket::Line("CLIENT_ERROR invalid shutdown mode")),
         },
         Command::Stats(args) => with_args(queue, args, Ticket::Stats),
-        Command::Watch(args) => with_args(queue, args, Ticket::Watch),
-        Command::LruCrawler(args) => with_args(queue, args, Ticket::LruCrawler),
+        Command::Watch(args) => match plugin.watch(worker, session, args) {
+            Err(text) => queue.end(Ticket::Line(text)),
+            Ok(()) => {
+                queue.end(Ticket::Line("OK"));
+                session.state = State::Watch;
+                return Step::Used(used - 1);
+            }
+        },
+        Command::LruCrawler(args) => match dump::Dump::parse(args) {
+            Err(text) => queue.end(Ticket::Line(text)),
+            Ok(_) if !plugin.settings.dump_enabled => {
+                queue.end(Ticket::Line("ERROR metadump not allowed"));
+            }
+            Ok(dump) => {
+                session.state = State::Dump(dump);
+                return Step::Used(used - 1);
+            }
+        },
         Command::CacheMemlimit { mib, noreply } => {
             queue.end_barrier(Ticket::MemoryLimit { mib, noreply });
         }
@@ -217,9 +246,10 @@ fn multi_get<'a>(
     let mut words = Words::new(line);
     let touched = list.touch_ms.is_some();
     while let Some(key) = words.next() {
+        let opts = if list.with_cas { Opts::WANT_CAS } else { Opts::NONE };
         let op = match list.touch_ms {
-            None => Op::get(key),
-            Some(at) => Op::get(key).opts(Opts::SET_EXPIRY).expires_at(at),
+            None => Op::get(key).opts(opts),
+            Some(at) => Op::get(key).opts(opts | Opts::SET_EXPIRY).expires_at(at),
         };
         let last = words.rest().iter().all(|b| *b == b' ');
         let value = Value { with_cas: list.with_cas, touched, last, empty: false };

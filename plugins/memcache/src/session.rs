@@ -6,7 +6,7 @@
 //!                        |   ^
 //!         multi-get, the |   | last key
 //!         round is full  v   |
-//!                       MultiGet
+//!                       MultiGet          Dump, Watch: one byte is kept back, see there
 //! ```
 //! Must hold: whatever the input, each call consumes bytes, asks for more, or closes; a header is
 //! kept, not its parse, while its value streams in. Called by [`crate::plugin`].
@@ -40,6 +40,13 @@ pub enum State {
     MultiGet(MultiGet),
     /// What follows a streamed value; the bytes are the line or header it came with.
     Body(Box<[u8]>),
+    /// The end of the line that asked for a dump. It is kept until the dump is complete, so that the
+    /// next slice is a command like any other: one that waits while too much is waiting to be sent.
+    Dump(Dump),
+    /// The last byte of whatever a watcher sent; kept for the same reason, for ever.
+    Watch,
+    /// One byte that was kept.
+    Skip,
 }
 
 /// A multi-get in the middle.
@@ -96,8 +103,8 @@ pub struct Session {
     pub list_failed: bool,
     /// It receives log lines now, for ever.
     pub watching: bool,
-    /// A dump under way.
-    pub dump: Option<Dump>,
+    /// The peer sends no more: close once the dump is complete.
+    pub ending: bool,
 }
 
 /// What one step of parsing achieved.
@@ -128,7 +135,7 @@ impl Session {
             auth,
             list_failed: false,
             watching: false,
-            dump: None,
+            ending: false,
         }
     }
 

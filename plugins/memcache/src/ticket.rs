@@ -61,10 +61,10 @@ pub enum Ticket {
     Stats,
     /// `stats` of the binary encoding.
     StatsBinary(Binary),
-    /// `watch`; the arguments are the operation's value. A barrier.
-    Watch,
-    /// `lru_crawler`; the arguments are the operation's value. A barrier.
-    LruCrawler,
+    /// Lines for a watcher. A barrier.
+    WatchLines,
+    /// A slice of a dump. A barrier.
+    DumpSlice,
     /// `cache_memlimit`. A barrier.
     MemoryLimit {
         /// The new limit.

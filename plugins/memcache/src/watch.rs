@@ -123,7 +123,8 @@ struct Watcher {
     wanted: Wanted,
     lines: Vec<u8>,
     skipped: u64,
-    woken: bool,
+    /// Its session waits to be woken.
+    idle: bool,
 }
 
 /// A worker's watchers.
@@ -160,7 +161,7 @@ impl Watchers {
         if !hub.enter(wanted, watchers_max) {
             return false;
         }
-        self.0.push(Watcher { conn_id, wanted, lines: Vec::new(), skipped: 0, woken: false });
+        self.0.push(Watcher { conn_id, wanted, lines: Vec::new(), skipped: 0, idle: false });
         true
     }
 
@@ -174,23 +175,21 @@ impl Watchers {
         });
     }
 
-    /// Lines that wait for this connection.
-    pub fn take(&mut self, conn_id: u64, mut out: impl FnMut(&[u8])) {
-        let Some(w) = self.0.iter_mut().find(|w| w.conn_id == conn_id) else { return };
-        w.woken = false;
+    /// Hands out the lines that wait for this connection; `false`: there are none, and the next one
+    /// will wake it.
+    pub fn take(&mut self, conn_id: u64, mut out: impl FnMut(&[u8])) -> bool {
+        let Some(w) = self.0.iter_mut().find(|w| w.conn_id == conn_id) else { return false };
+        w.idle = w.lines.is_empty() && w.skipped == 0;
+        if w.idle {
+            return false;
+        }
         out(&w.lines);
         w.lines.clear();
         if w.skipped > 0 {
             out(format!("skipped={}\n", w.skipped).as_bytes());
             w.skipped = 0;
         }
-    }
-
-    /// Puts lines back to wait, because the connection has too much to send as it is.
-    pub fn postpone(&mut self, conn_id: u64) {
-        if let Some(w) = self.0.iter_mut().find(|w| w.conn_id == conn_id) {
-            w.woken = true;
-        }
+        true
     }
 
     /// Tells of key events.
@@ -250,8 +249,8 @@ impl Watchers {
             }
             w.lines.extend_from_slice(&text);
             told.sent += 1;
-            if !w.woken {
-                w.woken = true;
+            if w.idle {
+                w.idle = false;
                 feed.env.wake(w.conn_id, feed.token);
             }
         }

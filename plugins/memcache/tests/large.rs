@@ -34,7 +34,11 @@ fn options_hold_at_ten_bytes_and_at_a_megabyte() {
             assert_eq!(ask(&format!("replace k 0 0 {len}"), b'r'), "NOT_STORED\r\n");
             assert_eq!(ask(&format!("add k 7 100 {len}"), b'a'), "STORED\r\n");
             assert_eq!(ask(&format!("add k 8 100 {len}"), b'b'), "NOT_STORED\r\n");
-            assert_eq!(ask(&format!("cas k 8 100 {len} 987654321"), b'b'), "EXISTS\r\n", "{len} {piece}");
+            assert_eq!(
+                ask(&format!("cas k 8 100 {len} 987654321"), b'b'),
+                "EXISTS\r\n",
+                "{len} {piece}"
+            );
             assert_eq!(ask(&format!("set n 1 0 {len} noreply"), b'n'), "");
             assert_eq!(ask(&format!("ms m {len} F5 T60 O9 k c q"), b'm'), "");
             assert_eq!(ask(&format!("ms m {len} ME k O9"), b'm'), "NS km O9\r\n");
