@@ -50,8 +50,7 @@ fn may_while_listening(command: Cmd) -> bool {
 
 /// Commands that are refused between MULTI and EXEC.
 fn forbidden_in_transaction(command: Cmd) -> bool {
-    command.spec().is(flag::NO_MULTI)
-        || matches!(command, Cmd::Monitor | Cmd::Debug)
+    command.spec().is(flag::NO_MULTI) || matches!(command, Cmd::Monitor | Cmd::Debug)
 }
 
 impl Resp {

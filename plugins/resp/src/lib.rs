@@ -525,7 +525,8 @@ impl Resp {
     ) -> After {
         let (version, before) = (session.version, session.mode);
         let silent = before & (mode::REPLY_OFF | mode::REPLY_SKIP) != 0;
-        let goes_on = ticket.ends_a_round();
+        let skips = before & mode::REPLY_SKIP != 0;
+        let goes_on = ticket.ends_a_round() || skips || worker.is_async();
         let mut cx = Cx { resp: self, worker, session, queue, followed_up: false };
         let mut unheard = Vec::new();
         let after = if silent {
@@ -540,7 +541,7 @@ impl Resp {
         if before & mode::REPLY_OFF != 0 && !session.is(mode::REPLY_OFF) {
             // CLIENT REPLY ON is itself answered.
             out.bytes(&unheard);
-        } else if before & mode::REPLY_SKIP != 0 && finished {
+        } else if skips && finished {
             session.set(mode::REPLY_SKIP, false);
         }
         after

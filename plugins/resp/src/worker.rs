@@ -1,7 +1,7 @@
 //! One worker's state: its number, its access to store and host, and the parser that all of its
 //! connections share while none of them is in the middle of a long command.
 
-use crucible_plugin_api::Service;
+use crucible_plugin_api::{Capabilities, Service};
 
 use crate::frame::Parser;
 
@@ -21,6 +21,11 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Whether operations may be answered later: then one command at a time is under way.
+    pub fn is_async(&self) -> bool {
+        self.service.capabilities().has(Capabilities::ASYNC)
+    }
+
     /// The next pseudo random number (xorshift64*).
     pub fn random(&mut self) -> u64 {
         self.random_state ^= self.random_state >> 12;

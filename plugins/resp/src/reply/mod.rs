@@ -202,7 +202,13 @@ fn one_value<S: Sink>(cx: &Cx<'_, '_>, ticket: &Ticket, ops: &[Op<'_>], w: &mut 
             None => w.null(),
         },
         Ticket::AllStored => w.ok(),
-        Ticket::NullOrError(text) => if done { cx.error(w, text) } else { w.null() },
+        Ticket::NullOrError(text) => {
+            if done {
+                cx.error(w, text)
+            } else {
+                w.null()
+            }
+        }
         Ticket::Length => w.int(op.item().map_or(0, |item| item.len() as i64)),
         Ticket::Ttl(kind) => ttl(cx, *kind, op, w),
         Ticket::Type => w.simple(match op.item().map(|item| item.kind()) {

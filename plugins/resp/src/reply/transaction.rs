@@ -115,9 +115,12 @@ pub(super) fn run<S: Sink>(cx: &mut Cx<'_, '_>, ops: &[Op<'_>], w: &mut Writer<'
 /// Queues the next commands of the running transaction, up to one of several steps.
 pub(crate) fn go_on(cx: &mut Cx<'_, '_>) {
     let Some(mut running) = cx.session.rare.as_mut().and_then(|r| r.running.take()) else { return };
-    for _ in 0..ROUND_COMMANDS_MAX {
+    // A skipped transaction must know its last reply.
+    let one_by_one = cx.worker.is_async() || cx.session.is(mode::REPLY_SKIP);
+    for _ in 0..if one_by_one { 1 } else { ROUND_COMMANDS_MAX } {
         let Some((command, words)) = running.left.pop_front() else { break };
         let barrier = cx.resp.push_owned(cx.worker, command, &words, cx.queue);
+        cx.followed_up = true;
         if barrier {
             if !running.left.is_empty() {
                 cx.session.rare().running = Some(running);
@@ -127,7 +130,9 @@ pub(crate) fn go_on(cx: &mut Cx<'_, '_>) {
     }
     if !running.left.is_empty() {
         cx.session.rare().running = Some(running);
-        cx.next_step(Ticket::ExecMore);
+        if !one_by_one {
+            cx.next_step(Ticket::ExecMore);
+        }
     }
 }
 

@@ -241,7 +241,11 @@ pub fn write_info<S: Sink>(w: &mut Writer<'_, S>, command: Cmd) {
     }
     write_key_specs(w, &key_specs(command));
     // Redis says "no subcommands" as an empty set.
-    if spec.subs.is_empty() { w.set(0) } else { w.array(spec.subs.len()) }
+    if spec.subs.is_empty() {
+        w.set(0)
+    } else {
+        w.array(spec.subs.len())
+    }
     for sub in spec.subs {
         write_sub_info(w, spec, sub);
     }

@@ -1,0 +1,155 @@
+//! INFO, CONFIG, COMMAND and the cluster map, under the names that tools read.
+
+mod common;
+use common::{command, expect, host, script, script_with};
+
+#[test]
+fn info_has_the_sections_and_fields_that_exporters_read() {
+    let (host, resp) = host("{}", "{}");
+    host.set_host_stat("uptime_s", "90000");
+    host.set_host_stat("tcp_port", "6379");
+    host.set_host_stat("memory_rss_bytes", "1048576");
+    let conn = host.connect(resp);
+    expect(&conn, "SET k v", "+OK");
+    expect(&conn, "GET k", "$1 v");
+    expect(&conn, "GET none", "$-1");
+    expect(&conn, "INCR k", "-ERR value is not an integer or out of range");
+    let info = String::from_utf8(conn.ask(&command("INFO"))).unwrap();
+    for line in [
+        "# Server",
+        "redis_version:7.2.0",
+        "redis_mode:standalone",
+        "tcp_port:6379",
+        "uptime_in_seconds:90000",
+        "uptime_in_days:1",
+        "# Clients",
+        "connected_clients:1",
+        "# Memory",
+        "used_memory_rss:1048576",
+        "used_memory_rss_human:1.00M",
+        "# Stats",
+        "keyspace_hits:1",
+        "keyspace_misses:1",
+        "total_error_replies:1",
+        "# Replication",
+        "role:master",
+        "# CPU",
+        "# Errorstats",
+        "errorstat_ERR:count=1",
+        "# Cluster",
+        "cluster_enabled:0",
+        "# Keyspace",
+        "db0:keys=1,expires=0,avg_ttl=0",
+    ] {
+        assert!(info.contains(&format!("{line}\r\n")), "{line} is missing in {info}");
+    }
+    let stats = String::from_utf8(conn.ask(&command("INFO commandstats"))).unwrap();
+    assert!(stats.contains("cmdstat_get:calls=2,"), "{stats}");
+    assert!(!stats.contains("# Server"), "{stats}");
+    expect(&conn, "CONFIG RESETSTAT", "+OK");
+    let stats = String::from_utf8(conn.ask(&command("INFO stats"))).unwrap();
+    assert!(stats.contains("keyspace_hits:0\r\n"), "{stats}");
+}
+
+#[test]
+fn config_knows_its_keys_and_refuses_the_rest() {
+    script(&[
+        ("CONFIG GET appendonly save", "*4 $10 appendonly $2 no $4 save $0 "),
+        ("CONFIG GET proto-max-bulk-len", "*2 $18 proto-max-bulk-len $9 536870912"),
+        ("CONFIG GET nosuch", "*0"),
+        ("CONFIG SET databases 1", "+OK"),
+        (
+            "CONFIG SET databases 2",
+            "-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
+        ),
+        ("CONFIG SET nosuch 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
+        ("CONFIG REWRITE", "-ERR The server is running without a config file"),
+        ("CONFIG NOPE", "-ERR unknown subcommand 'NOPE'. Try CONFIG HELP."),
+    ])
+    .run();
+}
+
+#[test]
+fn command_tells_what_is_served_and_only_that() {
+    let (host, resp) = host("{}", "{}");
+    let conn = host.connect(resp);
+    let count = String::from_utf8(conn.ask(&command("COMMAND COUNT"))).unwrap();
+    let count: usize = count.trim_start_matches(':').trim_end().parse().unwrap();
+    let all = conn.ask(&command("COMMAND"));
+    assert!(all.starts_with(format!("*{count}\r\n").as_bytes()));
+    let list = String::from_utf8(conn.ask(&command("COMMAND LIST"))).unwrap();
+    assert!(list.contains("\r\nget\r\n") && !list.contains("\r\nhset\r\n"));
+    assert!(!list.contains("\r\ndebug\r\n"), "DEBUG is off");
+    expect(&conn, "COMMAND INFO hset", "*1 $-1");
+    expect(&conn, "COMMAND GETKEYS MSET a 1 b 2", "*2 $1 a $1 b");
+    expect(&conn, "COMMAND GETKEYS MSETEX 2 a 1 b 2 EX 5", "*2 $1 a $1 b");
+    expect(&conn, "COMMAND GETKEYS PING x", "-ERR The command has no key arguments");
+    assert!(
+        conn.ask(&command("COMMAND DOCS")).starts_with(format!("*{}\r\n", count * 2).as_bytes())
+    );
+    assert!(conn.ask(&command("CLIENT HELP")).starts_with(b"*"));
+}
+
+const MAP: &str = r#"{"cluster": {"me": "a", "nodes": [
+    {"name": "a", "host": "10.0.0.1", "port": 7000, "slots": ["0-8191"]},
+    {"name": "b", "host": "10.0.0.2", "port": 7001, "slots": ["8192-16383"]}]}}"#;
+
+#[test]
+fn a_cluster_node_serves_its_slots_and_moves_clients_on() {
+    // foo is in slot 12182, bar in 5061.
+    script_with(
+        MAP,
+        &[
+            ("SET bar 1", "+OK"),
+            ("GET bar", "$1 1"),
+            ("SET foo 1", "-MOVED 12182 10.0.0.2:7001"),
+            ("MGET bar foo", "-CROSSSLOT Keys in request don't hash to the same slot"),
+            ("MSET {bar}1 a {bar}2 b", "+OK"),
+            ("ASKING", "+OK"),
+            ("GET foo", "$-1"),
+            ("GET foo", "-MOVED 12182 10.0.0.2:7001"),
+            ("PING", "+PONG"),
+            ("CLUSTER KEYSLOT foo", ":12182"),
+            ("READONLY", "+OK"),
+            ("READWRITE", "+OK"),
+            ("CLUSTER KEYSLOT", "-ERR wrong number of arguments for 'cluster|keyslot' command"),
+        ],
+    )
+    .run();
+    let (host, resp) = host(MAP, "{}");
+    let conn = host.connect(resp);
+    let slots = String::from_utf8(conn.ask(&command("CLUSTER SLOTS"))).unwrap();
+    assert!(
+        slots.starts_with("*2\r\n*3\r\n:0\r\n:8191\r\n*4\r\n$8\r\n10.0.0.1\r\n:7000\r\n$40\r\n")
+    );
+    let nodes = String::from_utf8(conn.ask(&command("CLUSTER NODES"))).unwrap();
+    assert!(
+        nodes.contains("10.0.0.1:7000@17000 myself,master - 0 0 1 connected 0-8191\n"),
+        "{nodes}"
+    );
+    let info = String::from_utf8(conn.ask(&command("CLUSTER INFO"))).unwrap();
+    assert!(info.contains("cluster_state:ok") && info.contains("cluster_size:2"), "{info}");
+    expect(&conn, "SET bar 1", "+OK");
+    expect(&conn, "CLUSTER COUNTKEYSINSLOT 5061", ":1");
+    expect(&conn, "CLUSTER GETKEYSINSLOT 5061 10", "*1 $3 bar");
+    expect(&conn, "CLUSTER GETKEYSINSLOT 99999 10", "-ERR Invalid slot");
+}
+
+#[test]
+fn a_server_outside_a_cluster_says_so() {
+    let off = "-ERR This instance has cluster support disabled";
+    script(&[("CLUSTER INFO", off), ("ASKING", off), ("READONLY", off)]).run();
+}
+
+#[test]
+fn operators_switches_are_off_until_asked_for() {
+    let (host, resp) = host("{}", "{}");
+    let conn = host.connect(resp);
+    assert!(conn.ask(&command("DEBUG SLEEP 0")).starts_with(b"-ERR DEBUG command not allowed."));
+    expect(&conn, "SHUTDOWN", "-ERR SHUTDOWN is not allowed by the settings of this listener");
+    assert!(!host.shutdown_asked());
+    let (host, resp) = common::host(r#"{"shutdown_command": true}"#, "{}");
+    let conn = host.connect(resp);
+    expect(&conn, "SHUTDOWN NOSAVE", "");
+    assert!(host.shutdown_asked() && conn.is_closed());
+}
