@@ -1,0 +1,98 @@
+//! The Crucible cache server: configuration, plugins, workers, admin.
+//!
+//! ```text
+//!  cli, file, environment -> config (what the user wrote)
+//!                         -> plan   (checked; everything else reads this)
+//!  plan -> loader (plugins) -> start (instances, listeners, workers)
+//!       worker: socket <-> kompio <-> protocol plugin <-> backend plugin
+//! ```
+//! What must always be true: the host knows no protocol and no store; it lends
+//! plugins sockets' bytes, time, threads and a log, and gets out of the way.
+
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod instances;
+pub mod loader;
+pub mod log;
+pub mod plan;
+pub mod plugin_commands;
+pub mod reload;
+pub mod services;
+pub mod signals;
+pub mod start;
+pub mod worker;
+
+use std::io::Write;
+
+use cli::{Cli, CliError, Command};
+use config::ConfigError;
+use plan::{Plan, PlanError};
+use start::StartError;
+
+/// Why the program ended before it served: one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The command line.
+    #[error("{0}")]
+    Cli(#[from] CliError),
+    /// What the user wrote.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// What it adds up to.
+    #[error("{0}")]
+    Plan(#[from] PlanError),
+    /// Plugins, listeners, workers.
+    #[error("{0}")]
+    Start(#[from] StartError),
+    /// A plugin command.
+    #[error("{0}")]
+    Load(#[from] loader::LoadError),
+    /// Standard input or output.
+    #[error("cannot read or write: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Does what the command line says; the exit code.
+///
+/// # Errors
+/// One sentence; the exit code is 2 then.
+pub fn run(cli: &Cli) -> Result<u8, RunError> {
+    if let Some(Command::HashPassword) = &cli.command {
+        return hash_password();
+    }
+    let sources = cli.sources()?;
+    let settings = config::load(&sources)?;
+    match &cli.command {
+        Some(Command::Plugin(command)) => return plugin_commands::run(command, &settings),
+        Some(Command::Reference) => {
+            std::io::stdout().write_all(config::describe::reference(&settings).as_bytes())?;
+            return Ok(0);
+        }
+        _ => {}
+    }
+    let plan = Plan::new(settings)?;
+    if cli.print_config {
+        std::io::stdout().write_all(config::describe::effective(&plan).as_bytes())?;
+        return Ok(0);
+    }
+    if !cli.check_config {
+        log::init(&plan.settings.logging);
+    }
+    let made = start::make(plan)?;
+    if cli.check_config {
+        made.destroy();
+        println!("the configuration is good");
+        return Ok(0);
+    }
+    Ok(made.serve()?)
+}
+
+fn hash_password() -> Result<u8, RunError> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let hashed = services::users::Hashed::new(line.trim_end_matches(['\r', '\n']).as_bytes())?;
+    println!("{}", hashed.write());
+    Ok(0)
+}

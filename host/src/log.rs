@@ -1,0 +1,82 @@
+//! The log: set up once, with a level that can change.
+//!
+//! What must always be true: plugins and host share one level; a plugin's line
+//! carries its name. Called by `start`, by the plugins' table, by a reload.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload::{Handle, Layer};
+
+use crate::config::Logging;
+use crate::config::value::{Format, Level, Output};
+
+static LEVEL: OnceLock<Handle<LevelFilter, tracing_subscriber::Registry>> = OnceLock::new();
+
+/// The level as the plugins' tables count it: 0 off .. 5 trace.
+#[must_use]
+pub fn number(level: Level) -> u8 {
+    match level {
+        Level::Off => 0,
+        Level::Error => 1,
+        Level::Warn => 2,
+        Level::Info => 3,
+        Level::Debug => 4,
+        Level::Trace => 5,
+    }
+}
+
+fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Off => LevelFilter::OFF,
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Sets the log up. Only the first call has an effect.
+pub fn init(settings: &Logging) {
+    let (level, handle) = Layer::new(filter(settings.level));
+    let stderr = settings.output == Output::Stderr;
+    let writer = move || -> Box<dyn std::io::Write> {
+        if stderr { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) }
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match settings.format {
+        Format::Pretty => lines.with_target(false).boxed(),
+        Format::Compact => lines.with_target(false).with_ansi(false).compact().boxed(),
+        Format::Json => lines.with_ansi(false).json().boxed(),
+    };
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(level));
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _first = LEVEL.set(handle);
+    }
+}
+
+/// Changes the level, for the host and for plugins.
+pub fn set_level(level: Level, plugins: &AtomicU8) {
+    plugins.store(number(level), Ordering::Relaxed);
+    if let Some(handle) = LEVEL.get()
+        && let Err(error) = handle.reload(filter(level))
+    {
+        tracing::warn!(%error, "the log level stays as it was");
+    }
+}
+
+/// A line from a plugin.
+pub fn plugin_line(plugin: &str, level: u8, target: &str, message: &str) {
+    match level {
+        0 => {}
+        1 => tracing::error!(plugin, target, "{message}"),
+        2 => tracing::warn!(plugin, target, "{message}"),
+        3 => tracing::info!(plugin, target, "{message}"),
+        4 => tracing::debug!(plugin, target, "{message}"),
+        _ => tracing::trace!(plugin, target, "{message}"),
+    }
+}

@@ -1,0 +1,213 @@
+//! What the host offers plugins: the tables of functions and what stands
+//! behind them.
+//!
+//! [`Core`] is the process's shared state; [`host_api`] makes the table of a
+//! plugin instance, [`worker_api`] that of one worker. What must always be true:
+//! no function of a table panics or blocks; whatever a table points to lives as
+//! long as the process.
+
+pub mod counters;
+pub mod host_api;
+pub mod offload;
+pub mod process;
+pub mod users;
+pub mod worker_api;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use kompio::Handle;
+
+use counters::Counters;
+use offload::Offload;
+use users::Users;
+use worker_api::KeyEvents;
+
+/// Locks a mutex; what a panicking holder left is still well-formed here.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Worker's mail, named by the value of a notification.
+pub const NOTE_MAIL: u64 = 1;
+
+/// Something for a connection, or for a worker, from another thread.
+#[derive(Debug)]
+pub enum Mail {
+    /// A WAKE turn: connection, token.
+    Wake(u64, u64),
+    /// An operation that was pending is done.
+    Complete(Box<host_api::Completed>),
+    /// Key events of a store, from another worker.
+    KeyEvents(usize, Arc<KeyEvents>),
+}
+
+/// What is kept for each worker where other threads reach it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerShare {
+    /// Unix milliseconds as of the start of the sweep; lent to plugins.
+    pub now_ms: AtomicU64,
+    mail: Mutex<Vec<Mail>>,
+    /// The event loop's own counters, copied out on each tick.
+    pub loop_stats: Mutex<kompio::Stats>,
+    /// The worker's own counters.
+    pub turns: AtomicU64,
+    /// Crossings into protocols.
+    pub crossings: AtomicU64,
+    /// Sessions that panicked.
+    pub panics: AtomicU64,
+    /// Connections closed for a time-out.
+    pub timeouts: AtomicU64,
+    /// Connections closed because the peer did not read.
+    pub output_limits: AtomicU64,
+    /// Connections closed because a request was too long.
+    pub input_limits: AtomicU64,
+    /// Connections refused by a limit.
+    pub refusals: AtomicU64,
+    /// Values that are being sent from the store's memory.
+    pub pinned: AtomicU64,
+    /// Bodies that are being received into the store's memory.
+    pub bodies: AtomicU64,
+    /// Open sessions.
+    pub sessions: AtomicU64,
+    /// Sweeps so far; a worker that neither sleeps nor sweeps is stuck.
+    pub sweeps: AtomicU64,
+    /// The thread sleeps in the kernel.
+    pub asleep: AtomicBool,
+}
+
+/// One listener at run time.
+#[derive(Debug)]
+pub struct ListenerShare {
+    /// What is listened on, as configured.
+    pub name: String,
+    /// The protocol's name.
+    pub protocol: String,
+    /// Open connections.
+    pub connections: AtomicUsize,
+    /// Connections ever.
+    pub accepted: AtomicU64,
+    /// Who may enter.
+    pub users: RwLock<Arc<Users>>,
+}
+
+/// Time-outs of one listener, which a reload may change.
+#[derive(Debug, Default)]
+pub struct Timeouts {
+    /// Milliseconds; 0 = never.
+    pub idle_ms: AtomicU32,
+    /// Milliseconds; 0 = never.
+    pub request_ms: AtomicU32,
+    /// Milliseconds; 0 = never.
+    pub write_ms: AtomicU32,
+}
+
+impl Timeouts {
+    /// Sets all three.
+    pub fn set(&self, idle: Duration, request: Duration, write: Duration) {
+        let ms = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+        self.idle_ms.store(ms(idle), Ordering::Relaxed);
+        self.request_ms.store(ms(request), Ordering::Relaxed);
+        self.write_ms.store(ms(write), Ordering::Relaxed);
+    }
+}
+
+/// The process's shared state.
+#[derive(Debug)]
+pub struct Core {
+    /// Event-loop workers.
+    pub workers: usize,
+    /// 0 off .. 5 trace; lent to plugins.
+    pub log_level: AtomicU8,
+    /// Registered names and the workers' slots.
+    pub counters: Counters,
+    /// By worker.
+    pub shares: Vec<WorkerShare>,
+    /// By listener.
+    pub listeners: Vec<ListenerShare>,
+    /// By listener.
+    pub timeouts: Vec<Timeouts>,
+    /// Connections by address, kept only while there is a limit.
+    pub addresses: Mutex<std::collections::HashMap<std::net::IpAddr, u32>>,
+    /// Most connections from one address; 0 = no limit.
+    pub max_per_address: AtomicU32,
+    /// Kinds of key events that anybody listens to, by store; lent to plugins.
+    pub event_masks: Vec<AtomicU32>,
+    /// Threads for jobs that may block.
+    pub offload: Offload,
+    /// The event loop, once it runs.
+    pub handle: OnceLock<Handle>,
+    /// Longest drain.
+    pub drain_timeout: Duration,
+    /// All listeners are open.
+    pub serving: AtomicBool,
+    /// A shutdown began.
+    pub draining: AtomicBool,
+    /// A backend panicked: what it said.
+    pub poisoned: OnceLock<String>,
+    /// Why workers could not be set up.
+    pub start_failures: Mutex<Vec<String>>,
+    /// Start of the process's work.
+    pub started: Instant,
+    /// The same in unix milliseconds.
+    pub started_ms: u64,
+}
+
+impl Core {
+    /// Puts mail into a worker's box and wakes the worker.
+    pub fn post(&self, worker: usize, mail: Mail) -> bool {
+        let (Some(share), Some(handle)) = (self.shares.get(worker), self.handle.get()) else {
+            return false;
+        };
+        if worker >= self.workers {
+            return false;
+        }
+        let first = {
+            let mut mails = lock(&share.mail);
+            mails.push(mail);
+            mails.len() == 1
+        };
+        if first {
+            handle.notify(worker, NOTE_MAIL);
+        }
+        true
+    }
+
+    /// Takes a worker's mail.
+    pub fn collect(&self, worker: usize, into: &mut Vec<Mail>) {
+        if let Some(share) = self.shares.get(worker) {
+            std::mem::swap(&mut *lock(&share.mail), into);
+        }
+    }
+
+    /// True when requests should be sent here.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
+            && !self.draining.load(Ordering::Relaxed)
+            && self.poisoned.get().is_none()
+    }
+
+    /// Begins a graceful shutdown; false when one had begun.
+    pub fn shut_down(&self) -> bool {
+        let first = !self.draining.swap(true, Ordering::Relaxed);
+        if let Some(handle) = self.handle.get() {
+            handle.shutdown(kompio::Shutdown::Drain { deadline: self.drain_timeout });
+        }
+        first
+    }
+
+    /// Sum over workers of one of their numbers.
+    pub fn sum(&self, of: impl Fn(&WorkerShare) -> &AtomicU64) -> u64 {
+        self.shares.iter().map(|share| of(share).load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Unix milliseconds now.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,95 @@
+//! Time-outs: idle connections, requests that never become whole, replies that
+//! nobody takes.
+//!
+//! What must always be true: no timer for each connection; a fifth of the slots
+//! is looked at with each tick of the loop, so that each is seen once a second.
+//! A large value gets a second more for each 64 KiB. Called by the worker.
+
+use std::sync::atomic::Ordering;
+
+use crucible_plugin_api::abi::tables::close_reason;
+use kompio::DriverCtx;
+
+use super::Worker;
+use super::conn::{flag, token_of};
+
+/// Ticks of the loop in which every slot is looked at.
+const TICKS_PER_SCAN: usize = 5;
+
+/// Bytes that even a slow peer moves in a second.
+const BYTES_PER_S_MIN: u64 = 64 * 1024;
+
+/// Time that so many bytes may take beyond the limit.
+pub(super) fn extra_ms(bytes: u64) -> u32 {
+    u32::try_from(bytes / BYTES_PER_S_MIN * 1000).unwrap_or(u32::MAX / 4).min(u32::MAX / 4)
+}
+
+/// Whether `now` is at or past `due`, on a clock that wraps.
+fn is_past(now: u32, due: u32) -> bool {
+    now.wrapping_sub(due) < u32::MAX / 2
+}
+
+impl Worker {
+    /// Looks at the next part of the connections.
+    pub(super) fn scan_deadlines(&mut self, ctx: &mut DriverCtx) {
+        let len = self.conns.len();
+        if len == 0 {
+            return;
+        }
+        let step = len.div_ceil(TICKS_PER_SCAN);
+        let from = if self.scan_from >= len { 0 } else { self.scan_from };
+        let to = (from + step).min(len);
+        self.scan_from = to;
+        for at in from..to {
+            if self.is_overdue(ctx, at)
+                && let Some(token) = token_of(self.conns[at].id)
+            {
+                self.core().shares[self.id].timeouts.fetch_add(1, Ordering::Relaxed);
+                self.close(ctx, token, close_reason::TIMEOUT);
+            }
+        }
+    }
+
+    fn is_overdue(&mut self, ctx: &DriverCtx, at: usize) -> bool {
+        let now = self.clock.host_ms;
+        let conn = &mut self.conns[at];
+        let Some(token) = token_of(conn.id) else { return false };
+        let limits = &self.crew.core.timeouts[conn.listener as usize];
+        let waiting = ctx.queued_bytes(token);
+        if waiting == 0 || waiting != conn.waiting_bytes {
+            conn.waiting_bytes = waiting;
+            conn.stalled_at = now;
+        } else {
+            let limit = limits.write_ms.load(Ordering::Relaxed);
+            let due = limit.saturating_add(extra_ms(waiting as u64));
+            if limit > 0 && now.wrapping_sub(conn.stalled_at) >= due {
+                return true;
+            }
+        }
+        if waiting > 0 || conn.has(flag::BLOCKED | flag::CLOSING) {
+            return false;
+        }
+        if conn.request_due != 0 {
+            return is_past(now, conn.request_due);
+        }
+        let idle = limits.idle_ms.load(Ordering::Relaxed);
+        idle > 0 && now.wrapping_sub(conn.active_at) >= idle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_holds_over_the_wrap_of_the_clock() {
+        assert!(is_past(10, 10) && is_past(11, 10) && !is_past(9, 10));
+        assert!(is_past(5, u32::MAX - 5) && !is_past(u32::MAX - 5, 5));
+    }
+
+    #[test]
+    fn large_values_get_more_time() {
+        assert_eq!((extra_ms(0), extra_ms(64 << 10), extra_ms(1 << 20)), (0, 1000, 16_000));
+        assert!(extra_ms(u64::MAX) < u32::MAX / 2);
+    }
+}
