@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 
-from memcache_cases import BINARY, CLOSES, TEXT
+from memcache_cases import BINARY, CLOSES, TEXT, TOUCHES
 
 TIMEOUT_S = 5.0
 
@@ -243,6 +243,9 @@ def main():
             for n, case in enumerate(table):
                 name, steps = case[0], case[1]
                 expect = case[2] if len(case) > 2 else None
+                touches = expect == TOUCHES
+                if touches:
+                    expect = None
                 if args.only and args.only not in name:
                     continue
                 modes = ("joined",) if args.show else ("joined", "steps", "split")
@@ -259,6 +262,8 @@ def main():
                         print("== %s %s\n%s" % (kind, name, real.replace(prefix, b"{k}").decode("latin1")[:1500]))
                         continue
                     ours = run(args.host, args.port, steps, prefix, mode)
+                    if touches:
+                        real, ours = (re.sub(rb"CAS\d+", b"CAS", data) for data in (real, ours))
                     ran += 1
                     if time.time() - started > 2.0 and len(modes) > 1:
                         print("slow: %s/%s (%s) took %.1f s" % (kind, name, mode, time.time() - started))

@@ -107,7 +107,7 @@ fn only_the_winner_of_a_stale_item_stores_and_an_older_token_stores_stale() {
     let token = cas(&conn.ask(b"mg k c\r\n"));
     conn.expect(format!("ms k 3 C{token} T90\r\nnew\r\n").as_bytes(), b"HD\r\n");
     conn.expect(b"mg k v t\r\n", b"VA 3 t90\r\nnew\r\n");
-    conn.expect(b"ms k 3 I C99999999999\r\nold\r\n", b"EX\r\n");
+    conn.expect(b"ms k 3 I C0\r\nold\r\n", b"EX\r\n");
     conn.expect(b"ms n 3 I C5\r\nold\r\n", b"NF\r\n");
 }
 
