@@ -5,6 +5,7 @@
 
 mod compare;
 mod flamegraph;
+mod fuzz;
 mod install;
 mod paths;
 mod process;
@@ -38,6 +39,8 @@ enum Task {
     Compare(compare::Args),
     /// Start the release host, ask every kind of question, verify each answer, stop it: seconds.
     Smoketest,
+    /// Run every fuzz target for a bounded time and print a table.
+    FuzzAll(fuzz::Args),
     /// Record the release host under load with perf and draw a flame graph.
     Flamegraph(flamegraph::Args),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Compare(args) => compare::run(&args),
         Task::Smoketest => compare::smoketest(),
+        Task::FuzzAll(args) => fuzz::run(&args),
         Task::Flamegraph(args) => flamegraph::run(&args),
     };
     match outcome {
