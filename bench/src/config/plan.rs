@@ -453,9 +453,11 @@ impl Plan {
                 })
             })
             .transpose()?;
+        // A trace counts from its first request.
+        let warmup_default = if trace.is_some() { ms(0) } else { ms(1_000) };
         let mut plan = Self {
             duration: span("general.duration", general.duration, ms(10_000), ms(1), DAY)?,
-            warmup: span("general.warmup", general.warmup, ms(1_000), ms(0), DAY)?,
+            warmup: span("general.warmup", general.warmup, warmup_default, ms(0), DAY)?,
             interval: span("general.interval", general.interval, ms(1_000), ms(10), ms(3_600_000))?,
             threads,
             cpus,

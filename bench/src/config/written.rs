@@ -285,3 +285,72 @@ impl Written {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../config/example.toml");
+
+    /// The example with every key that is off switched on.
+    fn everything() -> String {
+        let keys = |line: &&str| !line.starts_with("# ");
+        EXAMPLE
+            .lines()
+            .filter(keys)
+            .map(|l| l.strip_prefix('#').unwrap_or(l))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn the_example_names_every_key_and_every_one_of_its_lines_is_read() {
+        let written: Written = toml::from_str(&everything()).unwrap();
+        let sections: [(&str, &[&str]); 9] = [
+            ("general", General::KEYS),
+            ("target", Target::KEYS),
+            ("connection", Connection::KEYS),
+            ("workload", Workload::KEYS),
+            ("keyspace", Keyspace::KEYS),
+            ("values", Values::KEYS),
+            ("trace", Trace::KEYS),
+            ("output", Output::KEYS),
+            ("search", Search::KEYS),
+        ];
+        let table: toml::Table = everything().parse().unwrap();
+        for (section, keys) in sections {
+            for key in keys {
+                assert!(
+                    table[section].get(key).is_some(),
+                    "{section}.{key} is missing in the example"
+                );
+            }
+        }
+        assert_eq!(written.search.factor, Some(2.0));
+    }
+
+    #[test]
+    fn the_example_as_it_stands_is_a_plan() {
+        let written: Written = toml::from_str(EXAMPLE).unwrap();
+        crate::config::plan::Plan::new(written).unwrap();
+    }
+
+    #[test]
+    fn every_key_is_a_flag() {
+        use clap::Args;
+        let command = Written::augment_args(clap::Command::new("t"));
+        let flags = command.get_arguments().filter(|a| a.get_long().is_some()).count();
+        let keys = [
+            General::KEYS,
+            Target::KEYS,
+            Connection::KEYS,
+            Workload::KEYS,
+            Keyspace::KEYS,
+            Values::KEYS,
+            Trace::KEYS,
+            Output::KEYS,
+            Search::KEYS,
+        ];
+        assert_eq!(flags, keys.iter().map(|k| k.len()).sum::<usize>());
+    }
+}

@@ -18,7 +18,7 @@ use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::record::{Field, ListAccessor};
@@ -143,8 +143,11 @@ impl ResultWriter {
     fn write_group(&mut self, rows: &[Row]) -> Result<(), ParquetError> {
         let Some(first) = rows.first() else { return Ok(()) };
         if let Some(file) = self.file.take() {
-            let properties =
-                WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+            let properties = WriterProperties::builder()
+                .set_compression(Compression::SNAPPY)
+                // Nobody skips rows of a result by a column's bounds.
+                .set_statistics_enabled(EnabledStatistics::None)
+                .build();
             self.writer =
                 Some(SerializedFileWriter::new(file, schema(first)?, Arc::new(properties))?);
         }

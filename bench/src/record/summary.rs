@@ -49,12 +49,12 @@ pub fn of_step(about: &About<'_>, step: &Step) -> String {
         count(step.throughput()),
         step.seconds
     ));
-    let per_second = |n: u64| bytes(n as f64 / step.seconds.max(1e-9));
+    let per_second = |n: u64| bytes(n as f64 / step.seconds.max(1e-3));
     let (sent, received) = (step.total.get(All::BytesSent), step.total.get(All::BytesReceived));
     line(format!("bandwidth    {}/s out, {}/s in", per_second(sent), per_second(received)));
     line(format!("hit ratio    {}", percent(step.total.hit_ratio(about.reads))));
     if let Some(cpu_ns) = step.server_cpu_ns {
-        let share = cpu_ns as f64 / (step.seconds.max(1e-9) * 1e9) * 100.0;
+        let share = cpu_ns as f64 / (step.seconds.max(1e-3) * 1e9) * 100.0;
         let each = cpu_ns / step.responses.max(1);
         line(format!("server CPU   {} a request, {share:.0} % of one processor", time(each)));
     }
@@ -62,7 +62,7 @@ pub fn of_step(about: &About<'_>, step: &Step) -> String {
     line(format!(
         "own CPU      {} a request, {:.0} % of {} thread(s)",
         time(own / step.total.sum(Of::Responses).max(1)),
-        own as f64 / (step.seconds.max(1e-9) * 1e9 * plan.threads as f64) * 100.0,
+        own as f64 / (step.seconds.max(1e-3) * 1e9 * plan.threads as f64) * 100.0,
         plan.threads
     ));
     out.push_str(&latencies(about, step));

@@ -12,6 +12,8 @@ use crate::record::sample::Of;
 
 /// Most steps of a search: coarse ones over ten powers of ten at 1.05, and the bisection.
 const STEPS_MAX: u32 = 1000;
+/// How often a rate is tried again because the generator was late.
+const LATE_TRIES_MAX: u32 = 2;
 /// Longest warm-up of a step.
 const WARMUP_MAX: Duration = Duration::from_secs(1);
 
@@ -121,18 +123,26 @@ pub fn search(
     let mut steps = Vec::new();
     let warmup = (plan.step / 2).min(WARMUP_MAX);
     let mut ended = "the bracket is narrow enough".to_owned();
+    let mut late_tries = 0;
     while let Some(rate) = ladder.rate() {
         let mut step = conductor.drive(Some(rate), warmup, plan.step, observer)?;
         let kept = judge(plan, &step);
         if let Err(why) = &kept {
             step.warnings.push(format!("promise broken: {why}"));
         }
+        // A broken promise of a late generator says nothing of the server: the rate is tried again.
+        let late = kept.is_err() && !step.void.is_empty() && step.partial.is_none();
+        if late && late_tries < LATE_TRIES_MAX {
+            late_tries += 1;
+            steps.push(step);
+            continue;
+        }
+        late_tries = 0;
         ladder.tried(rate, kept.is_ok());
         let stop = step
             .partial
             .clone()
             .or_else(|| (steps.len() as u32 + 1 >= STEPS_MAX).then(|| "too many steps".into()));
-        // A broken promise of a late generator says nothing of the server.
         let late = (kept.is_err() && !step.void.is_empty())
             .then(|| format!("the generator's own limit: {}", step.void[0]));
         steps.push(step);

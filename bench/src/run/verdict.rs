@@ -79,7 +79,7 @@ impl Step {
             ));
         }
         let wait =
-            self.total.get(All::WaitNs) as f64 / (self.seconds.max(1e-9) * 1e9 * threads as f64);
+            self.total.get(All::WaitNs) as f64 / (self.seconds.max(1e-3) * 1e9 * threads as f64);
         if wait > WAIT_SHARE_MAX {
             self.warnings.push(format!(
                 "the workers waited for a processor {:.0} % of the time: something else runs on them, and latencies include it",

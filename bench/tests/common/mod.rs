@@ -164,6 +164,7 @@ fn answer(arguments: &[Vec<u8>], number: u64, state: &State) -> Vec<u8> {
     let mut store = state.store.lock().unwrap();
     let key = arguments.get(1).cloned().unwrap_or_default();
     match name.as_str() {
+        "GET" if arguments.len() != 2 => b"-ERR wrong number of arguments\r\n".to_vec(),
         "GET" => {
             *state.seen.gets.lock().unwrap().entry(key.clone()).or_default() += 1;
             let Some(mut value) = store.get(&key).cloned() else { return b"$-1\r\n".to_vec() };
@@ -195,6 +196,14 @@ fn answer(arguments: &[Vec<u8>], number: u64, state: &State) -> Vec<u8> {
                 .flat_map(|k| store.get(k).map_or(b"$-1\r\n".to_vec(), |v| bulk(v)));
             [format!("*{}\r\n", arguments.len() - 1).into_bytes(), values.collect()].concat()
         }
+        "INCR" => {
+            let number =
+                store.get(&key).map_or(0, |v| String::from_utf8_lossy(v).parse().unwrap()) + 1;
+            store.insert(key, i64::to_string(&number).into_bytes());
+            format!(":{number}\r\n").into_bytes()
+        }
+        "EXPIRE" => format!(":{}\r\n", u8::from(store.contains_key(&key))).into_bytes(),
+        "HSET" => b":1\r\n".to_vec(),
         "PING" => b"+PONG\r\n".to_vec(),
         "HELLO" if state.fault == Fault::OldHello => b"*2\r\n$5\r\nproto\r\n:2\r\n".to_vec(),
         "HELLO" => b"%1\r\n$5\r\nproto\r\n:3\r\n".to_vec(),

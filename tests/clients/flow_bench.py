@@ -1,0 +1,124 @@
+"""crucible-benchmark against the real host: every shipped config for a moment, every protocol, and the
+dashboard in a headless browser."""
+
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+from crucible import HOST, host_binary, run
+
+HOST_ARGS = ["--max-connections", "2000"]
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LIMIT_S = 120
+MIX = "get=60,set=20,delete=4,mget=6,incr=5,touch=5"
+
+
+def generator():
+    """The generator beside the host, or the one that `CRUCIBLE_BENCHMARK` names."""
+    beside = os.path.join(os.path.dirname(host_binary()), "crucible-benchmark")
+    return os.environ.get("CRUCIBLE_BENCHMARK", beside)
+
+
+def bench(*arguments):
+    """Runs the generator from the top of the checkout: its results, and what it said."""
+    command = [generator(), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, cwd=TOP, check=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return done.returncode, [line for line in lines if line["kind"] == "result"], done.stderr
+
+
+def port_for(server, protocol):
+    """The port of the host that speaks a config's protocol."""
+    return server.memcache_port if protocol.startswith("memcache") else server.resp_port
+
+
+def verified(code, results, said):
+    """A run that asked, was answered, checked values and found nothing wrong."""
+    assert code == 0, said
+    assert results and all(not result["failures"] for result in results), said
+    assert sum(result["counts"]["responses"] for result in results) > 0, said
+    assert sum(result["counts"]["verified"] for result in results) > 0, said
+
+
+def test_every_shipped_config_runs_for_a_second(server):
+    configs = sorted(glob.glob(os.path.join(TOP, "bench", "config", "*.toml")))
+    assert len(configs) >= 10, configs
+    for config in configs:
+        with open(config, encoding="utf-8") as text:
+            text = text.read()
+        found = re.search(r'^protocol = "([a-z0-9-]+)"', text, re.MULTILINE)
+        protocol = found.group(1) if found else "resp"
+        if protocol == "ping":
+            continue  # Its plugin has a port of its own: the next test.
+        arguments = [config, "--endpoints", f"{HOST}:{port_for(server, protocol)}"]
+        arguments += ["--json", "-", "--table", "none", "--duration", "1s", "--slip-limit", "60s"]
+        if "\n[trace]" not in text:
+            arguments += ["--warmup", "100ms"]
+            if "count" in text and "desync" not in config:
+                arguments += ["--keys", "5000"]
+        if "\n[search]" in text:
+            arguments += ["--search-step", "200ms", "--search-max", "8000", "--slo-p99", "10s", "--slo-p999", "10s"]
+        verified(*bench(*arguments))
+
+
+def test_every_protocol_is_prefilled_driven_and_verified(server):
+    for protocol in ("resp", "resp3", "memcache", "memcache-meta", "memcache-binary"):
+        mix = MIX + (",cas=5" if protocol.startswith("memcache") else "")
+        verified(*bench("-h", HOST, "-p", port_for(server, protocol), "--protocol", protocol, "--commands", mix,
+                        "--ttl", "60s", "--keys", 2000, "-P", 8, "--duration", "1s", "--warmup", "100ms",
+                        "--size", "weighted:20=5,300=3,20000=1", "--json", "-", "--table", "none"))
+
+
+def chromium():
+    """A browser without a window."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if shutil.which(name):
+            return shutil.which(name)
+    raise AssertionError("no chromium: apt-get install chromium")
+
+
+def test_the_dashboard_draws_in_a_browser_without_errors_or_requests(server):
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for name, rate in (("slow", 500), ("fast", 2000)):
+            path = os.path.join(folder, f"{name}.parquet")
+            code, _, said = bench("-h", HOST, "-p", server.resp_port, "--rate", rate, "--duration", "1s", "--warmup", "0s",
+                                  "--interval", "100ms", "--keys", 1000, "--parquet", path, "--json", "-",
+                                  "--table", "none", "--server-pid", server.pid, "--slip-limit", "60s")
+            assert code == 0, said
+            paths.append(path)
+        page = os.path.join(folder, "page.html")
+        subprocess.run([generator(), "view", *paths, "--html", page], check=True, timeout=LIMIT_S, capture_output=True)
+        with open(page, encoding="utf-8") as text:
+            text = text.read()
+        # A script that looks at what was drawn, after everything else.
+        probe = """<script>addEventListener('load', () => setTimeout(() => {
+          const drawn = [...document.querySelectorAll('canvas')].map(c => {
+            const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, seen = new Set();
+            for (let i = 0; i < d.length; i += 4) seen.add((d[i] << 16) | (d[i + 1] << 8) | d[i + 2]);
+            return seen.size;
+          });
+          document.title = JSON.stringify({ charts: drawn.length, plainest: Math.min(...drawn),
+            chips: document.querySelectorAll('.chip').length, rows: document.querySelectorAll('#differences tbody tr').length,
+            outside: performance.getEntriesByType('resource').length });
+        }, 300));</script></body>"""
+        with open(page, "w", encoding="utf-8") as out:
+            out.write(text.replace("</body>", probe))
+        command = [chromium(), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+                   f"--user-data-dir={folder}/profile", "--window-size=1500,2600", "--virtual-time-budget=8000",
+                   "--dump-dom", f"file://{page}#theme=dark"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        assert "Uncaught" not in done.stderr, done.stderr
+        seen = json.loads(re.search(r"<title>(.*?)</title>", done.stdout).group(1).replace("&quot;", '"'))
+        assert seen["charts"] >= 10 and seen["chips"] == 2 and seen["rows"] >= 8, seen
+        # Axes, words and curves: many more colours than an empty card has.
+        assert seen["plainest"] > 8 and seen["outside"] == 0, seen
+
+
+if __name__ == "__main__":
+    run(__file__, globals())
