@@ -63,7 +63,7 @@ impl Resp {
         args: Args<'a, '_>,
         queue: &mut Queue<'a, Ticket>,
     ) -> Gate {
-        session.client.note(queue.now_ms(), command as u8);
+        session.client.note(queue.now_ms(), command as u8, session.mode);
         let spec = command.spec();
         if session.is(mode::UNAUTHENTICATED) && !spec.is(flag::NO_AUTH) {
             self.hub.stats.of(worker.id).rejected(command);

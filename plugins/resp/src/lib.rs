@@ -170,6 +170,7 @@ impl Resp {
             self.refuse(session, &refusal, queue);
             return Gate::Done;
         };
+        worker.latest = command as u8;
         let spec = command.spec();
         if !arity_fits(spec.arity, args.len()) {
             self.hub.stats.of(worker.id).rejected(command);
@@ -330,6 +331,7 @@ impl Protocol for Resp {
             id: id as usize,
             service: service.clone(),
             parser: Parser::default(),
+            latest: 0,
             random_cursor: 0,
             random_state: 0x9e37_79b9_7f4a_7c15 ^ service.ctx().now_ms() << 8 ^ u64::from(id),
         }
@@ -351,7 +353,15 @@ impl Protocol for Resp {
         if self.cluster.is_some() {
             bits |= mode::CLUSTER;
         }
-        Session { mode: bits, version: Version::Resp2, client, partial: None, rare: None }
+        Session {
+            mode: bits,
+            version: Version::Resp2,
+            noted_s: 0,
+            noted_command: u8::MAX,
+            client,
+            partial: None,
+            rare: None,
+        }
     }
 
     #[inline]
@@ -367,6 +377,7 @@ impl Protocol for Resp {
             None => std::mem::take(&mut worker.parser),
         };
         let parsed = self.commands(&mut parser, worker, session, input, queue);
+        session.note(queue.now_ms(), worker.latest);
         self.hub.stats.of(worker.id).read(parsed.consumed as u64);
         let left = input.len() - parsed.consumed;
         let keep = session.is(mode::STREAM) || left >= PARTIAL_LEN_BYTES_MIN;

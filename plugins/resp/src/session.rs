@@ -49,6 +49,10 @@ pub struct Session {
     pub mode: u32,
     /// Protocol version.
     pub version: Version,
+    /// What CLIENT LIST was last told: the second, and the command's row.
+    pub noted_s: u32,
+    /// See `noted_s`.
+    pub noted_command: u8,
     /// The number that CLIENT ID tells.
     pub client: Arc<Client>,
     /// A long command whose end is awaited.
@@ -136,6 +140,16 @@ pub struct Tracking {
 }
 
 impl Session {
+    /// Tells CLIENT LIST of activity, at most once a second for the same command.
+    #[inline]
+    pub fn note(&mut self, now_ms: u64, command: u8) {
+        let now_s = (now_ms / 1000) as u32;
+        if self.noted_s != now_s || self.noted_command != command {
+            (self.noted_s, self.noted_command) = (now_s, command);
+            self.client.note(now_ms, command, self.mode);
+        }
+    }
+
     /// The rare state, made when first needed.
     pub fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()

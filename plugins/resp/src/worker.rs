@@ -14,6 +14,8 @@ pub struct Worker {
     pub service: Service,
     /// Shared by connections that begin a command.
     pub parser: Parser,
+    /// The latest command that was parsed, by row.
+    pub latest: u8,
     /// Where RANDOMKEY goes on.
     pub random_cursor: u64,
     /// State of the pseudo random numbers.

@@ -121,8 +121,8 @@ impl Client {
     }
 
     /// Notes a command, for CLIENT LIST.
-    #[inline]
-    pub fn note(&self, now_ms: u64, command: u8) {
+    pub fn note(&self, now_ms: u64, command: u8, mode: u32) {
+        self.mode.store(mode, Ordering::Relaxed);
         self.active_ms.store(now_ms, Ordering::Relaxed);
         self.latest.store(command, Ordering::Relaxed);
     }

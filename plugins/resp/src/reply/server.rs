@@ -20,13 +20,25 @@ pub(super) fn run<'a, S: Sink>(
     w: &mut Writer<'_, S>,
 ) -> After {
     let args = carried(ops);
+    let after = dispatch(cx, command, &args, w);
+    // Modes change here and nowhere else.
+    cx.session.client.mode.store(cx.session.mode, std::sync::atomic::Ordering::Relaxed);
+    after
+}
+
+fn dispatch<S: Sink>(
+    cx: &mut Cx<'_, '_>,
+    command: Cmd,
+    args: &[&[u8]],
+    w: &mut Writer<'_, S>,
+) -> After {
     let sub = if command.spec().subs.is_empty() {
         ""
     } else if args.len() == 1 {
         // COMMAND alone is a whole command; the other containers need a subcommand.
         ""
     } else {
-        match with_spans(&args, |args| subcommand(command, args)) {
+        match with_spans(args, |args| subcommand(command, args)) {
             Ok("help") => {
                 help(command, w);
                 return After::Done;
@@ -39,12 +51,12 @@ pub(super) fn run<'a, S: Sink>(
         }
     };
     match command {
-        Cmd::Ping => connection::ping(cx, &args, w),
-        Cmd::Hello => connection::hello(cx, &args, w),
-        Cmd::Auth => connection::auth(cx, &args, w),
-        Cmd::Select => connection::select(cx, &args, w),
+        Cmd::Ping => connection::ping(cx, args, w),
+        Cmd::Hello => connection::hello(cx, args, w),
+        Cmd::Auth => connection::auth(cx, args, w),
+        Cmd::Select => connection::select(cx, args, w),
         Cmd::Reset => connection::reset(cx, w),
-        Cmd::Client => return connection::client(cx, sub, &args, w),
+        Cmd::Client => return connection::client(cx, sub, args, w),
         Cmd::Quit => {
             w.ok();
             return After::Close;
@@ -54,24 +66,24 @@ pub(super) fn run<'a, S: Sink>(
         Cmd::Discard => transaction::discard(cx, w),
         Cmd::Unwatch => transaction::unwatch(cx, w),
         Cmd::Subscribe | Cmd::Psubscribe | Cmd::Ssubscribe => {
-            pubsub::subscribe(cx, command, &args, w);
+            pubsub::subscribe(cx, command, args, w);
         }
         Cmd::Unsubscribe | Cmd::Punsubscribe | Cmd::Sunsubscribe => {
-            pubsub::unsubscribe(cx, command, &args, w);
+            pubsub::unsubscribe(cx, command, args, w);
         }
-        Cmd::Publish | Cmd::Spublish => pubsub::publish(cx, command, &args, w),
-        Cmd::Pubsub => pubsub::introspect(cx, sub, &args, w),
-        Cmd::Scan => scan::scan(cx, &args, w),
+        Cmd::Publish | Cmd::Spublish => pubsub::publish(cx, command, args, w),
+        Cmd::Pubsub => pubsub::introspect(cx, sub, args, w),
+        Cmd::Scan => scan::scan(cx, args, w),
         Cmd::Keys => scan::keys(cx, args[1], w),
         Cmd::Randomkey => scan::random_key(cx, w),
-        Cmd::Command => describe_commands(cx, sub, &args, w),
-        Cmd::Info => info::info(cx, &args, w),
-        Cmd::Config => info::config(cx, sub, &args, w),
-        Cmd::Cluster => cluster::run(cx, sub, &args, w),
+        Cmd::Command => describe_commands(cx, sub, args, w),
+        Cmd::Info => info::info(cx, args, w),
+        Cmd::Config => info::config(cx, sub, args, w),
+        Cmd::Cluster => cluster::run(cx, sub, args, w),
         Cmd::Asking | Cmd::Readonly | Cmd::Readwrite => cluster::mode(cx, command, w),
-        Cmd::Debug => return debug(cx, &args, w),
-        Cmd::Shutdown => return shutdown(cx, &args, w),
-        _ => plain(cx, command, sub, &args, w),
+        Cmd::Debug => return debug(cx, args, w),
+        Cmd::Shutdown => return shutdown(cx, args, w),
+        _ => plain(cx, command, sub, args, w),
     }
     After::Done
 }
