@@ -252,13 +252,17 @@ impl<'a, T> Queue<'a, T> {
 
     /// Adds the operation that publishes the landed body: `store` says key,
     /// condition, flags and deadline, as [`Op::store`] does.
+    ///
+    /// # Panics
+    /// When bytes of the body are still missing.
     pub fn commit_body(&mut self, mut store: Op<'a>) {
+        let missing = self.body.as_ref().map_or(0, |body| body.left_bytes);
+        assert_eq!(missing, 0, "commit before the body landed");
         let Some(mut body) = self.body.take() else {
             // SAFETY: an integer; the backend refuses a code it does not know.
             unsafe { store.raw_mut().code = OpCode(u16::MAX) };
             return self.op(store);
         };
-        debug_assert_eq!(body.left_bytes, 0, "commit before the body landed");
         let val = if body.token == 0 {
             self.bodies.push(std::mem::take(&mut body.own));
             Buf::of(self.bodies.last().expect("pushed a line above"))

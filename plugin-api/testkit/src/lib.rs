@@ -14,6 +14,7 @@
 
 #![deny(unsafe_code)]
 
+mod bare;
 mod callback;
 pub mod contract;
 mod faulty;
@@ -25,6 +26,7 @@ mod script;
 mod services;
 mod store;
 
+pub use bare::Bare;
 pub use contract::Contract;
 pub use faulty::{FaultSettings, Faulty, FaultyWorker};
 pub use host::{Conn, HostOptions, Peer, ProtocolId, StoreId, TestHost};
