@@ -136,6 +136,12 @@ impl Cache {
         self.shared.release(retained);
     }
 
+    /// Tells loom that a retained place is read.
+    #[cfg(all(test, loom))]
+    pub(crate) fn assert_readable(&self, place: u64) {
+        self.shared.segments.touch_read(self.shared.segments.id_of(place - 1));
+    }
+
     /// Counters, occupancy and memory, from one pass over the segments.
     pub fn stats(&self) -> Stats {
         self.shared.stats()

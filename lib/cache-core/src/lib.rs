@@ -22,6 +22,8 @@ mod config;
 mod epoch;
 mod error;
 mod hash;
+#[cfg(all(test, loom))]
+mod loom_models;
 mod memory;
 mod mrc;
 mod policy;

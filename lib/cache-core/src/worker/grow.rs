@@ -27,7 +27,10 @@ use std::sync::Arc;
 /// Load at which the table grows.
 const FULL: f64 = 0.88;
 /// Items that may come before a growth that has begun takes effect.
+#[cfg(not(loom))]
 const LEAD: f64 = 512.0;
+#[cfg(loom)]
+const LEAD: f64 = 0.0;
 /// Load at which the table grows even though a scan runs.
 const OVERFULL: f64 = 0.93;
 /// Load aimed at when the heap is full.
