@@ -19,9 +19,7 @@ use std::time::{Duration, Instant};
 use crucible_memcache::Memcache;
 use crucible_plugin_api::abi::op::{ItemView, item_kind};
 use crucible_plugin_api::re::{schemars, serde};
-use crucible_plugin_api::{
-    Backend, Batch, Capabilities, Env, Op, PluginError, Status, WorkerCtx,
-};
+use crucible_plugin_api::{Backend, Batch, Capabilities, Env, Op, PluginError, Status, WorkerCtx};
 use crucible_plugin_testkit::TestHost;
 
 static VALUE: [u8; 64] = [b'v'; 64];
@@ -83,13 +81,19 @@ fn main() {
         ("mn (floor)", "mn\r\n"),
         ("get, 16-byte key", "get key-0123456789ab\r\n"),
         ("gets", "gets key-0123456789ab\r\n"),
-        ("get of 4 keys", "get key-0123456789ab key-0123456789ac key-0123456789ad key-0123456789ae\r\n"),
+        (
+            "get of 4 keys",
+            "get key-0123456789ab key-0123456789ac key-0123456789ad key-0123456789ae\r\n",
+        ),
         ("mg v", "mg key-0123456789ab v\r\n"),
         ("mg t f v O k", "mg key-0123456789ab t f v O1234 k\r\n"),
-        ("set, 64 bytes", concat!(
-            "set key-0123456789ab 0 0 64\r\n",
-            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n"
-        )),
+        (
+            "set, 64 bytes",
+            concat!(
+                "set key-0123456789ab 0 0 64\r\n",
+                "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n"
+            ),
+        ),
     ] {
         let conn = host.connect(memcache);
         let sent = command.repeat(DEPTH);

@@ -7,7 +7,7 @@
 use crate::limits::{
     KEY_LEN_BYTES_MAX, META_WORDS_MAX, OPAQUE_LEN_BYTES_MAX, VALUE_LEN_BYTES_WIRE_MAX,
 };
-use crate::line::Split;
+use crate::line::Words;
 use crate::number::{parse_i32, parse_i64, parse_u32, parse_u64};
 
 /// One thing a reply can return for a flag of the request.
@@ -127,7 +127,18 @@ const OPAQUE_TOO_LONG: ErrorLine = "CLIENT_ERROR opaque token too long";
 const INVALID_OR_DUPLICATE: ErrorLine = "CLIENT_ERROR invalid or duplicate flag";
 
 impl<'a> Flags<'a> {
-    fn parse(words: &[&'a [u8]]) -> Result<Self, ErrorLine> {
+    /// Parses the words behind the key, of which there may be `words_max`.
+    fn parse(words: Words<'a>, words_max: usize, too_many: ErrorLine) -> Result<Self, ErrorLine> {
+        let parsed = Self::parse_any(words);
+        // Too many words are told before anything else. A line that long is rare, and long.
+        if words.rest().len() >= 2 * words_max && words.count() > words_max {
+            return Err(too_many);
+        }
+        parsed
+    }
+
+    #[inline]
+    fn parse_any(words: Words<'a>) -> Result<Self, ErrorLine> {
         let mut f = Self::default();
         let mut seen = 0u128;
         let mut returns = 0;
@@ -252,15 +263,15 @@ impl From<ErrorLine> for Refusal {
     }
 }
 
-/// Parses a line whose command word is `m` and this letter. `None`: there is no such command.
-pub fn parse(letter: u8, line: &[u8]) -> Option<Result<Meta<'_>, Refusal>> {
-    let split = Split::<META_WORDS_MAX>::new(line);
-    let words = split.get();
+/// Parses a command of `m` and this letter; `rest` is the line behind it. `None`: there is no such
+/// command.
+pub fn parse(letter: u8, rest: &[u8]) -> Option<Result<Meta<'_>, Refusal>> {
+    let words = Words::new(rest);
     Some(match letter {
-        b'g' => get(words, split.more),
-        b's' => set(words, split.more),
-        b'd' => keyed(words, split.more).map(|(key, flags)| Meta::Delete(key, flags)),
-        b'a' => arithmetic(words, split.more),
+        b'g' => get(words),
+        b's' => set(words),
+        b'd' => keyed(words).map(|(key, flags)| Meta::Delete(key, flags)),
+        b'a' => arithmetic(words),
         b'e' => debug(words),
         _ => return None,
     })
@@ -271,33 +282,32 @@ const fn fits(key: &[u8]) -> bool {
     key.len() <= KEY_LEN_BYTES_MAX
 }
 
-fn get<'a>(words: &[&'a [u8]], more: bool) -> Result<Meta<'a>, Refusal> {
-    let [_, key, flags @ ..] = words else { return Err("ERROR".into()) };
+/// Words behind the key of `mg`, `md` and `ma`.
+const FLAGS_MAX: usize = META_WORDS_MAX - 2;
+
+fn get(mut words: Words<'_>) -> Result<Meta<'_>, Refusal> {
+    let Some(key) = words.next() else { return Err("ERROR".into()) };
     if !fits(key) {
         return Err(BAD_LINE.into());
     }
-    if more {
-        return Err(TOO_MANY_MG.into());
-    }
-    Ok(Meta::Get(key, Flags::parse(flags)?))
+    Ok(Meta::Get(key, Flags::parse(words, FLAGS_MAX, TOO_MANY_MG)?))
 }
 
 /// `md` and `ma` share their checks; every flag error is one line.
-fn keyed<'a>(words: &[&'a [u8]], more: bool) -> Result<(&'a [u8], Flags<'a>), Refusal> {
-    let [_, key, flags @ ..] = words else { return Err("ERROR".into()) };
+fn keyed(mut words: Words<'_>) -> Result<(&[u8], Flags<'_>), Refusal> {
+    let Some(key) = words.next() else { return Err("ERROR".into()) };
     if !fits(key) {
         return Err(BAD_LINE.into());
     }
-    if more {
-        return Err(TOO_MANY.into());
-    }
-    let flags = Flags::parse(flags)
-        .map_err(|e| if e == OPAQUE_TOO_LONG { e } else { INVALID_OR_DUPLICATE })?;
+    let flags = Flags::parse(words, FLAGS_MAX, TOO_MANY).map_err(|e| match e {
+        OPAQUE_TOO_LONG | TOO_MANY => e,
+        _ => INVALID_OR_DUPLICATE,
+    })?;
     Ok((key, flags))
 }
 
-fn arithmetic<'a>(words: &[&'a [u8]], more: bool) -> Result<Meta<'a>, Refusal> {
-    let (key, flags) = keyed(words, more)?;
+fn arithmetic(words: Words<'_>) -> Result<Meta<'_>, Refusal> {
+    let (key, flags) = keyed(words)?;
     let decrement = match flags.mode {
         None | Some(b'I' | b'+') => false,
         Some(b'D' | b'-') => true,
@@ -306,20 +316,17 @@ fn arithmetic<'a>(words: &[&'a [u8]], more: bool) -> Result<Meta<'a>, Refusal> {
     Ok(Meta::Arithmetic(key, flags, decrement))
 }
 
-fn set<'a>(words: &[&'a [u8]], more: bool) -> Result<Meta<'a>, Refusal> {
-    let [_, key, rest @ ..] = words else { return Err("ERROR".into()) };
-    let [len, flags @ ..] = rest else { return Err(BAD_LINE.into()) };
+fn set(mut words: Words<'_>) -> Result<Meta<'_>, Refusal> {
+    let Some(key) = words.next() else { return Err("ERROR".into()) };
+    let Some(len) = words.next() else { return Err(BAD_LINE.into()) };
     let len = parse_i32(len).and_then(|n| u32::try_from(n).ok());
     let body_len = len.filter(|n| u64::from(*n) <= VALUE_LEN_BYTES_WIRE_MAX);
     let refuse = |line| Refusal { line, body_len };
     if !fits(key) {
         return Err(refuse(BAD_LINE));
     }
-    if more {
-        return Err(refuse(TOO_MANY));
-    }
     let Some(len) = body_len else { return Err(BAD_LINE.into()) };
-    let flags = Flags::parse(flags).map_err(refuse)?;
+    let flags = Flags::parse(words, FLAGS_MAX - 1, TOO_MANY).map_err(refuse)?;
     let mode = match flags.mode {
         None | Some(b'S') => Mode::Set,
         Some(b'E') => Mode::Add,
@@ -331,11 +338,9 @@ fn set<'a>(words: &[&'a [u8]], more: bool) -> Result<Meta<'a>, Refusal> {
     Ok(Meta::Set(key, flags, mode, len))
 }
 
-fn debug<'a>(words: &[&'a [u8]]) -> Result<Meta<'a>, Refusal> {
-    match words {
-        [_, key, rest @ ..] if fits(key) => {
-            Ok(Meta::Debug(key, rest.first().is_some_and(|f| *f == b"b")))
-        }
+fn debug(mut words: Words<'_>) -> Result<Meta<'_>, Refusal> {
+    match words.next() {
+        Some(key) if fits(key) => Ok(Meta::Debug(key, words.next() == Some(b"b"))),
         _ => Err(BAD_LINE.into()),
     }
 }
@@ -346,7 +351,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parsed(line: &[u8]) -> Result<Meta<'_>, Refusal> {
-        parse(line[1], line).unwrap()
+        parse(line[1], &line[2..]).unwrap()
     }
 
     fn flags(line: &[u8]) -> Flags<'_> {
@@ -433,13 +438,13 @@ mod tests {
         fn random_lines_never_panic(mut line in proptest::collection::vec(any::<u8>(), 2..200), letter in 0..6usize) {
             line[0] = b'm';
             line[1] = b"gsdaez"[letter];
-            let _ = parse(line[1], &line);
+            let _ = parse(line[1], &line[2..]);
         }
 
         #[test]
         fn random_flags_never_panic(words in proptest::collection::vec("[a-zA-Z][0-9a-z+-]{0,12}", 0..22)) {
             let line = format!("ms key 5 {}", words.join(" "));
-            let _ = parse(b's', line.as_bytes());
+            let _ = parse(b's', &line.as_bytes()[2..]);
         }
     }
 }

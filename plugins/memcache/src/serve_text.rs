@@ -48,12 +48,13 @@ pub fn step<'a>(
         }
     }
     if session.auth.allows()
-        && let Some((key, used)) = plain_get(input)
+        && let Some((key, with_cas, used)) = plain_get(input)
     {
         session.scanned = 0;
+        let opts = if with_cas { Opts::WANT_CAS } else { Opts::NONE };
         queue.command(
-            Op::get(key),
-            Ticket::Value(Value { with_cas: false, touched: false, last: true, empty: false }),
+            Op::get(key).opts(opts),
+            Ticket::Value(Value { with_cas, touched: false, last: true, empty: false }),
         );
         return Step::Used(used);
     }
@@ -75,16 +76,20 @@ pub fn step<'a>(
     }
 }
 
-/// The commonest command, `get` of one short key, recognised without looking at a byte twice.
-/// `None` for anything unusual, which the general way judges.
+/// The commonest command, `get` or `gets` of one short key, recognised without looking at a byte
+/// twice. `None` for anything unusual, which the general way judges.
 #[inline]
-fn plain_get(input: &[u8]) -> Option<(&[u8], usize)> {
-    const WORD: &[u8; 4] = b"get ";
-    let key = input.strip_prefix(WORD)?;
+fn plain_get(input: &[u8]) -> Option<(&[u8], bool, usize)> {
+    let (start, with_cas) = match input.first_chunk::<5>()? {
+        [b'g', b'e', b't', b' ', _] => (4, false),
+        b"gets " => (5, true),
+        _ => return None,
+    };
+    let key = &input[start..];
     let window = &key[..key.len().min(KEY_LEN_BYTES_MAX + 2)];
     let len = first_at_most_space(window)?;
     (len > 0 && window[len] == b'\r' && window.get(len + 1) == Some(&b'\n'))
-        .then(|| (&key[..len], WORD.len() + len + 2))
+        .then(|| (&key[..len], with_cas, start + len + 2))
 }
 
 /// Where the first byte up to and including a space is: eight bytes at a time.
@@ -419,9 +424,10 @@ mod tests {
 
     #[test]
     fn a_plain_get_is_recognised_and_nothing_else() {
-        assert_eq!(plain_get(b"get key\r\nget"), Some((&b"key"[..], 9)));
+        assert_eq!(plain_get(b"get key\r\nget"), Some((&b"key"[..], false, 9)));
+        assert_eq!(plain_get(b"gets k\r\nget"), Some((&b"k"[..], true, 8)));
         let long = [b"get ", &[b'k'; 250][..], b"\r\n"].concat();
-        assert_eq!(plain_get(&long).map(|(k, n)| (k.len(), n)), Some((250, 256)));
+        assert_eq!(plain_get(&long).map(|(k, _, n)| (k.len(), n)), Some((250, 256)));
         let longer = [b"get ", &[b'k'; 251][..], b"\r\n"].concat();
         for other in [
             &b"get key"[..],
@@ -433,7 +439,7 @@ mod tests {
             b"get a\rb\r\n",
             b"get a\0\r\n",
             b"get a\t\r\n",
-            b"gets a\r\n",
+            b"gets  a\r\n",
             b"get",
             b"",
             &longer,
@@ -451,7 +457,7 @@ mod tests {
         #[test]
         fn a_plain_get_agrees_with_the_general_way(key in "[!-~]{1,60}") {
             let line = format!("get {key}\r\n");
-            prop_assert_eq!(plain_get(line.as_bytes()), Some((key.as_bytes(), line.len())));
+            prop_assert_eq!(plain_get(line.as_bytes()), Some((key.as_bytes(), false, line.len())));
         }
     }
 }

@@ -168,7 +168,7 @@ pub fn parse(line: &[u8]) -> Command<'_> {
     match command {
         b"get" | b"bget" => get(rest, false),
         b"gets" => get(rest, true),
-        [b'm', letter] => match meta::parse(*letter, line) {
+        [b'm', letter] => match meta::parse(*letter, rest) {
             Some(Ok(meta)) => Command::Meta(meta),
             Some(Err(r)) => {
                 Command::Refused(Refused { line: r.line, noreply: false, body_len: r.body_len })
