@@ -151,7 +151,9 @@ impl Cli {
         }
         Ok(Sources {
             file: self.config.clone(),
-            environment: std::env::vars().filter(|(name, _)| name.starts_with("CRUCIBLE_")).collect(),
+            environment: std::env::vars()
+                .filter(|(name, _)| name.starts_with("CRUCIBLE_"))
+                .collect(),
             options,
             plugins: self.plugins.clone(),
             bind: self.bind.clone(),

@@ -178,8 +178,7 @@ impl StoreInstance {
         let host = host_api::table(core, &plugin.metadata.name);
         let (mut ctx, mut error) = (std::ptr::null_mut(), RString::new());
         // SAFETY: the main thread; both out-pointers are locals.
-        let status =
-            unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };
+        let status = unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };
         if status != Status::OK || ctx.is_null() {
             return Err(refused(place, &plugin, why(status, error)));
         }
@@ -226,8 +225,7 @@ impl ProtocolInstance {
         let host = host_api::table(core, &plugin.metadata.name);
         let (mut ctx, mut error) = (std::ptr::null_mut(), RString::new());
         // SAFETY: the main thread; both out-pointers are locals.
-        let status =
-            unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };
+        let status = unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };
         if status != Status::OK || ctx.is_null() {
             return Err(refused(place, &plugin, why(status, error)));
         }

@@ -11,6 +11,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod instances;
@@ -86,7 +87,7 @@ pub fn run(cli: &Cli) -> Result<u8, RunError> {
         println!("the configuration is good");
         return Ok(0);
     }
-    Ok(made.serve()?)
+    Ok(made.serve(&sources)?)
 }
 
 fn hash_password() -> Result<u8, RunError> {

@@ -117,11 +117,17 @@ impl Plan {
         let optional = written.is_none();
         let wanted = written.unwrap_or_else(usual_listeners);
         if wanted.is_empty() {
-            return Err(bad("the configuration", "listener", "[]", "nothing to serve: add a [[listener]]"));
+            return Err(bad(
+                "the configuration",
+                "listener",
+                "[]",
+                "nothing to serve: add a [[listener]]",
+            ));
         }
         let mut stores: Vec<StorePlan> = Vec::new();
         let mut listeners = Vec::new();
-        let without_address = wanted.iter().filter(|l| l.address.is_none() && l.unix_socket.is_none()).count();
+        let without_address =
+            wanted.iter().filter(|l| l.address.is_none() && l.unix_socket.is_none()).count();
         for listener in &wanted {
             let name = listener.backend.as_deref().unwrap_or(CACHE);
             let store = match stores.iter().position(|s| s.name == name) {
@@ -142,7 +148,8 @@ impl Plan {
         for name in settings.stores.keys().filter(|name| *name != CACHE) {
             if !stores.iter().any(|s| s.name == **name) {
                 let store = &settings.stores[name];
-                let reason = "no listener uses it; give one backend = \"NAME\", or remove the table";
+                let reason =
+                    "no listener uses it; give one backend = \"NAME\", or remove the table";
                 return Err(bad(&store.origin, &format!("backend.{name}"), "{..}", reason));
             }
         }
@@ -171,7 +178,8 @@ fn store_plan(settings: &Settings, name: &str, origin: &str) -> Result<StorePlan
         let reason = format!("no [backend.{name}] table; known: {}", known.join(", "));
         return Err(bad(origin, "backend", quoted(name), reason));
     };
-    let key = if name == CACHE { "cache.backend".to_owned() } else { format!("backend.{name}.plugin") };
+    let key =
+        if name == CACHE { "cache.backend".to_owned() } else { format!("backend.{name}.plugin") };
     if plugin.is_empty() {
         return Err(bad(place, &key, "(not set)", "name the store's plugin, as in \"segcache\""));
     }
@@ -235,15 +243,20 @@ fn address_of(
     let bind_error = |reason: &str| bad("--bind", "address", quoted(bind.unwrap_or("")), reason);
     let (host, port) = match bind {
         None => (IpAddr::from([127, 0, 0, 1]), None),
-        Some(text) => match (text.parse::<SocketAddr>(), text.trim_matches(['[', ']']).parse::<IpAddr>()) {
-            (Ok(whole), _) if without_address > 1 => {
-                let reason = format!("{without_address} listeners have no address, and one port ({}) cannot serve them; give the host alone", whole.port());
-                return Err(bind_error(&reason));
+        Some(text) => {
+            match (text.parse::<SocketAddr>(), text.trim_matches(['[', ']']).parse::<IpAddr>()) {
+                (Ok(whole), _) if without_address > 1 => {
+                    let reason = format!(
+                        "{without_address} listeners have no address, and one port ({}) cannot serve them; give the host alone",
+                        whole.port()
+                    );
+                    return Err(bind_error(&reason));
+                }
+                (Ok(whole), _) => (whole.ip(), Some(whole.port())),
+                (_, Ok(host)) => (host, None),
+                _ => return Err(bind_error("expected a host such as 0.0.0.0, or host and port")),
             }
-            (Ok(whole), _) => (whole.ip(), Some(whole.port())),
-            (_, Ok(host)) => (host, None),
-            _ => return Err(bind_error("expected a host such as 0.0.0.0, or host and port")),
-        },
+        }
     };
     match port.or(usual) {
         Some(port) => Ok(Address::Tcp(SocketAddr::new(host, port))),
@@ -251,7 +264,9 @@ fn address_of(
             place,
             "address",
             "(not set)",
-            format!("{name} has no usual port; say where to listen, as in --plugin {name}@127.0.0.1:7000"),
+            format!(
+                "{name} has no usual port; say where to listen, as in --plugin {name}@127.0.0.1:7000"
+            ),
         )),
     }
 }
@@ -275,13 +290,27 @@ fn event_loop(settings: &Settings) -> Result<kompio::Config, PlanError> {
     };
     if !(1..=kompio::limits::WORKERS_MAX).contains(&config.workers) {
         let reason = format!("expected 1 to {}", kompio::limits::WORKERS_MAX);
-        return Err(bad("the configuration", "workers.threads", config.workers.to_string(), reason));
+        return Err(bad(
+            "the configuration",
+            "workers.threads",
+            config.workers.to_string(),
+            reason,
+        ));
     }
     if let Some(list) = &cpus
         && list.len() != config.workers
     {
-        let reason = format!("{} CPUs for {} threads; list one CPU for each thread", list.len(), config.workers);
-        return Err(bad("the configuration", "workers.cpu_affinity", quoted(&list.to_string()), reason));
+        let reason = format!(
+            "{} CPUs for {} threads; list one CPU for each thread",
+            list.len(),
+            config.workers
+        );
+        return Err(bad(
+            "the configuration",
+            "workers.cpu_affinity",
+            quoted(&list.to_string()),
+            reason,
+        ));
     }
     config.cpus = cpus;
     config.name = "worker".into();
@@ -344,7 +373,12 @@ fn admin(settings: &Settings) -> Result<(Option<Address>, Option<String>), PlanE
         && token.is_none()
     {
         let reason = "an admin server that others can reach needs admin.token_file";
-        return Err(bad("the configuration", "admin.address", quoted(&address.to_string()), reason));
+        return Err(bad(
+            "the configuration",
+            "admin.address",
+            quoted(&address.to_string()),
+            reason,
+        ));
     }
     Ok((settings.admin.address.clone(), token))
 }
@@ -372,7 +406,11 @@ mod tests {
     use super::*;
     use crate::config::{Sources, load};
 
-    fn plan(plugins: &[&str], options: &[(&str, &str)], bind: Option<&str>) -> Result<Plan, String> {
+    fn plan(
+        plugins: &[&str],
+        options: &[(&str, &str)],
+        bind: Option<&str>,
+    ) -> Result<Plan, String> {
         let options = options.iter().map(|(k, v)| ((*k).into(), (*v).into(), "--set".into()));
         let sources = Sources {
             plugins: plugins.iter().map(|p| (*p).into()).collect(),
@@ -399,7 +437,10 @@ mod tests {
                 .map(|p| p.listeners.iter().map(|l| l.address.to_string()).collect::<Vec<_>>())
         };
         assert_eq!(of(&[], "0.0.0.0").unwrap(), ["0.0.0.0:6379", "0.0.0.0:11211"]);
-        assert_eq!(of(&["resp", "ping@127.0.0.1:1"], "::1").unwrap(), ["[::1]:6379", "127.0.0.1:1"]);
+        assert_eq!(
+            of(&["resp", "ping@127.0.0.1:1"], "::1").unwrap(),
+            ["[::1]:6379", "127.0.0.1:1"]
+        );
         assert_eq!(of(&["./libresp.so"], "0.0.0.0:7000").unwrap(), ["0.0.0.0:7000"]);
         assert!(of(&[], "0.0.0.0:7000").unwrap_err().contains("2 listeners have no address"));
         assert!(of(&[], "nowhere").unwrap_err().starts_with("--bind: address = "));
@@ -409,8 +450,8 @@ mod tests {
     fn a_listed_cpu_is_a_thread() {
         let made = plan(&[], &[("workers.cpu_affinity", "0,2,4-7:2")], None).unwrap();
         assert_eq!(made.kompio.workers, 4);
-        let error =
-            plan(&[], &[("workers.cpu_affinity", "0-2"), ("workers.threads", "2")], None).unwrap_err();
+        let error = plan(&[], &[("workers.cpu_affinity", "0-2"), ("workers.threads", "2")], None)
+            .unwrap_err();
         assert!(error.contains("3 CPUs for 2 threads"), "{error}");
     }
 
@@ -418,12 +459,36 @@ mod tests {
     fn contradictions_are_refused_in_a_sentence() {
         let table: &[(&[&str], &[(&str, &str)], &str)] = &[
             (&["foo"], &[], "--plugin foo: address = (not set): foo has no usual port"),
-            (&["resp@1.2.3.4:5", "ping@1.2.3.4:5"], &[], "--plugin ping@1.2.3.4:5: address = \"1.2.3.4:5\": --plugin resp@1.2.3.4:5 has the same address"),
-            (&[], &[("workers.threads", "0")], "the configuration: workers.threads = 0: expected 1 to 256"),
-            (&[], &[("limits.output_pause", "2GiB")], "the configuration: limits.output_pause = \"2GiB\": must be below output_max"),
-            (&[], &[("admin.address", "0.0.0.0:1")], "the configuration: admin.address = \"0.0.0.0:1\": an admin server that others"),
-            (&[], &[("backend.big.plugin", "heap")], "--set: backend.big = {..}: no listener uses it"),
-            (&[], &[("uring.sq_entries", "100")], "the configuration: `sq_entries` = 100 is out of range"),
+            (
+                &["resp@1.2.3.4:5", "ping@1.2.3.4:5"],
+                &[],
+                "--plugin ping@1.2.3.4:5: address = \"1.2.3.4:5\": --plugin resp@1.2.3.4:5 has the same address",
+            ),
+            (
+                &[],
+                &[("workers.threads", "0")],
+                "the configuration: workers.threads = 0: expected 1 to 256",
+            ),
+            (
+                &[],
+                &[("limits.output_pause", "2GiB")],
+                "the configuration: limits.output_pause = \"2GiB\": must be below output_max",
+            ),
+            (
+                &[],
+                &[("admin.address", "0.0.0.0:1")],
+                "the configuration: admin.address = \"0.0.0.0:1\": an admin server that others",
+            ),
+            (
+                &[],
+                &[("backend.big.plugin", "heap")],
+                "--set: backend.big = {..}: no listener uses it",
+            ),
+            (
+                &[],
+                &[("uring.sq_entries", "100")],
+                "the configuration: `sq_entries` = 100 is out of range",
+            ),
         ];
         for (plugins, options, sentence) in table {
             let error = plan(plugins, options, None).expect_err(sentence);

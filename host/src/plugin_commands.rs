@@ -81,9 +81,9 @@ fn inspect(loader: &mut Loader, name: &str, as_json: bool) -> Result<(), RunErro
     let m = &loaded.metadata;
     let schema = instances::schema(&loaded);
     let commands = match m.kind {
-        Kind::Protocol => instances::protocol_table(&loaded, name)
-            .map(instances::commands)
-            .unwrap_or_default(),
+        Kind::Protocol => {
+            instances::protocol_table(&loaded, name).map(instances::commands).unwrap_or_default()
+        }
         Kind::Backend => Vec::new(),
     };
     let needs = |caps: u64, op: OpCode| {
@@ -114,7 +114,10 @@ fn inspect(loader: &mut Loader, name: &str, as_json: bool) -> Result<(), RunErro
     println!("{} {} ({})", m.name, m.version, m.kind);
     println!("  from      {}", loaded.origin);
     println!("  abi       {}.{}, made with crucible-plugin-api {}", m.abi.0, m.abi.1, m.sdk);
-    println!("  needs     a host of plugin ABI {}.{} (this one: {ABI_MAJOR}.{ABI_MINOR})", m.abi.0, m.min_host_minor);
+    println!(
+        "  needs     a host of plugin ABI {}.{} (this one: {ABI_MAJOR}.{ABI_MINOR})",
+        m.abi.0, m.min_host_minor
+    );
     println!("  panics    {}", if m.unwinds { "are caught" } else { "end the process" });
     let own = own_settings(&schema);
     println!("  settings  {}", if own.is_empty() { "none" } else { "" });

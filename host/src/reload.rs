@@ -1,10 +1,118 @@
-//! Changing what can change while serving.
+//! Changing what can change while serving: levels, limits, time-outs, users.
 //!
-//! What must always be true: a reload takes effect as a whole or not at all,
-//! and what cannot change at run time is refused by name. Called on SIGHUP and
-//! by the admin server.
+//! What must always be true: a reload takes effect as a whole or not at all;
+//! what cannot change at run time is refused by name, with both values. Called
+//! on SIGHUP and by `POST /reload`.
 
-/// Reload on SIGHUP.
-pub fn from_signal() {
-    tracing::info!("SIGHUP: nothing to reload yet");
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use crate::config::keys::KEYS;
+use crate::config::{Settings, Sources, load};
+use crate::log;
+use crate::plan::Plan;
+use crate::services::{Core, lock};
+
+/// What the process was started with, and runs with now.
+#[derive(Debug)]
+struct Running {
+    sources: Sources,
+    now: Mutex<Plan>,
+}
+
+static RUNNING: OnceLock<Running> = OnceLock::new();
+
+/// Remembers where settings come from. Once, before serving.
+pub fn remember(sources: &Sources, plan: &Plan) {
+    let _first = RUNNING.set(Running { sources: sources.clone(), now: Mutex::new(plan.clone()) });
+}
+
+/// Reload on SIGHUP: the log says how it went.
+pub fn from_signal(core: &Core) {
+    match now(core) {
+        Ok(changed) if changed.is_empty() => tracing::info!("reloaded; nothing has changed"),
+        Ok(changed) => tracing::info!(changed = changed.join(", "), "reloaded"),
+        Err(reason) => tracing::error!("not reloaded: {reason}"),
+    }
+}
+
+/// Reads all settings again and lets the changes take effect; what changed.
+///
+/// # Errors
+/// Why nothing was changed.
+pub fn now(core: &Core) -> Result<Vec<String>, String> {
+    let running = RUNNING.get().ok_or("the server is not started yet")?;
+    let mut current = lock(&running.now);
+    let settings = load(&running.sources).map_err(|e| e.to_string())?;
+    let mut next = Plan::new(settings).map_err(|e| e.to_string())?;
+    let changed = compare(&current, &mut next)?;
+    apply(core, &next);
+    *current = next;
+    Ok(changed)
+}
+
+fn fixed(key: &str, old: &str, new: &str) -> String {
+    format!("{key} cannot change while serving (from {old} to {new}); restart for it")
+}
+
+/// What differs, if all of it may.
+fn compare(old: &Plan, new: &mut Plan) -> Result<Vec<String>, String> {
+    let mut changed = Vec::new();
+    for key in KEYS {
+        let shown = |s: &Settings| (key.show)(s).unwrap_or_else(|| "not set".into());
+        let (before, after) = (shown(&old.settings), shown(&new.settings));
+        if before != after {
+            if !key.reloads {
+                return Err(fixed(key.path, &before, &after));
+            }
+            changed.push(key.path.to_owned());
+        }
+    }
+    let stores = |plan: &Plan| {
+        let of = plan.stores.iter().map(|s| (s.name.clone(), s.plugin.clone(), s.settings.clone()));
+        of.collect::<Vec<_>>()
+    };
+    if stores(old) != stores(new) {
+        return Err(
+            "the stores ([cache], [backend.NAME]) cannot change while serving; restart for it"
+                .into(),
+        );
+    }
+    // A usual listener whose plugin is not installed was left out at start.
+    new.listeners.retain(|l| !l.optional || old.listeners.iter().any(|o| o.address == l.address));
+    let same = old.listeners.len() == new.listeners.len()
+        && old.listeners.iter().zip(&new.listeners).all(|(o, n)| {
+            (&o.protocol, &o.address, o.store, o.max_connections, &o.settings)
+                == (&n.protocol, &n.address, n.store, n.max_connections, &n.settings)
+        });
+    if !same {
+        return Err("listeners keep protocol, address, store, max_connections and settings while serving; restart for it".into());
+    }
+    for (o, n) in old.listeners.iter().zip(&new.listeners) {
+        let times =
+            |l: &crate::plan::ListenerPlan| (l.idle_timeout, l.request_timeout, l.write_timeout);
+        if times(o) != times(n) {
+            changed.push(format!("time-outs of {}", n.address));
+        }
+        if o.users != n.users {
+            changed.push(format!("users of {}", n.address));
+        }
+    }
+    Ok(changed)
+}
+
+fn apply(core: &Core, plan: &Plan) {
+    log::set_level(plan.settings.logging.level, &core.log_level);
+    let per_address = plan.settings.limits.max_connections_per_address;
+    core.max_per_address.store(u32::try_from(per_address).unwrap_or(u32::MAX), Ordering::Relaxed);
+    for (at, listener) in plan.listeners.iter().enumerate() {
+        core.timeouts[at].set(
+            listener.idle_timeout,
+            listener.request_timeout,
+            listener.write_timeout,
+        );
+        let mut users =
+            core.listeners[at].users.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *users = Arc::new(listener.users.clone());
+    }
 }

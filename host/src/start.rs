@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use crucible_plugin_api::metadata::Kind;
 use kompio::{KompioBuilder, Server};
 
+use crate::admin::Admin;
+use crate::config::Sources;
 use crate::config::value::Address;
 use crate::instances::{self, InstanceError, ProtocolInstance, StoreInstance};
 use crate::loader::{LoadError, Loaded, Loader};
@@ -58,7 +60,9 @@ fn loop_sentence(error: &kompio::Error) -> String {
         kompio::Error::Listen { address, source }
             if source.raw_os_error() == Some(libc::EADDRINUSE) =>
         {
-            format!("{address} is in use: stop the process that listens there, or choose another address")
+            format!(
+                "{address} is in use: stop the process that listens there, or choose another address"
+            )
         }
         other => other.to_string(),
     }
@@ -95,7 +99,11 @@ pub fn make(mut plan: Plan) -> Result<Made, StartError> {
     let mut by_listener = Vec::new();
     for listener in &plan.listeners {
         let plugin = loader.load_kind(&listener.protocol, Kind::Protocol, &listener.place)?;
-        let key = (plugin.origin.to_string() + &plugin.metadata.name, listener.settings.clone(), listener.store);
+        let key = (
+            plugin.origin.to_string() + &plugin.metadata.name,
+            listener.settings.clone(),
+            listener.store,
+        );
         let at = match keys.iter().position(|known| *known == key) {
             Some(at) => at,
             None => {
@@ -200,7 +208,8 @@ impl Made {
             let store = &self.crew.stores[protocol.store];
             let unserved = protocol.unserved(&store.caps);
             let served = protocol.commands.len() - unserved.len();
-            let pair = format!("{} over {}", protocol.plugin.metadata.name, store.plugin.metadata.name);
+            let pair =
+                format!("{} over {}", protocol.plugin.metadata.name, store.plugin.metadata.name);
             let of = format!("{pair}: {served} of {} commands", protocol.commands.len());
             if unserved.is_empty() {
                 tracing::info!("{of}");
@@ -252,11 +261,22 @@ impl Made {
     ///
     /// # Errors
     /// When it could not start.
-    pub fn serve(self) -> Result<u8, StartError> {
+    pub fn serve(self, sources: &Sources) -> Result<u8, StartError> {
         signals::block();
+        crate::reload::remember(sources, &self.plan);
         let core = self.crew.core.clone();
         self.tell_commands();
         let server = self.launch()?;
+        let admin =
+            match self.plan.admin.as_ref().map(|at| Admin::start(&self.plan, &self.crew, at)) {
+                Some(Err(reason)) => {
+                    server.shutdown(kompio::Shutdown::Now);
+                    let _nothing_was_served = server.join();
+                    return Err(StartError::Admin(reason));
+                }
+                Some(Ok(admin)) => Some(admin),
+                None => None,
+            };
         core.serving.store(true, Ordering::Relaxed);
         notify_manager("READY=1");
         tracing::info!(
@@ -270,6 +290,9 @@ impl Made {
         watch_workers(&core);
         let report = server.join();
         core.draining.store(true, Ordering::Relaxed);
+        if let Some(admin) = admin {
+            admin.stop();
+        }
         let clean = report.drained && core.poisoned.get().is_none();
         if report.leaked == 0 && report.panicked.is_empty() {
             self.destroy();
@@ -288,7 +311,10 @@ impl Made {
     }
 }
 
-/// `HASH: HSET, HGET; operation 7: X`, at most a line.
+/// Commands named of each reason at most; the rest is a number.
+const NAMED_COMMANDS_MAX: usize = 4;
+
+/// `HSET HGET .. and 12 more (backend lacks HASH); ..`
 fn by_reason(unserved: &[(String, String)]) -> String {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for (command, reason) in unserved {
@@ -297,9 +323,14 @@ fn by_reason(unserved: &[(String, String)]) -> String {
             None => groups.push((reason, vec![command])),
         }
     }
-    let each = groups
-        .into_iter()
-        .map(|(reason, commands)| format!("{} (backend lacks {reason})", commands.join(" ")));
+    let each = groups.into_iter().map(|(reason, commands)| {
+        let named = commands.len().min(NAMED_COMMANDS_MAX);
+        let more = match commands.len() - named {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        format!("{}{more} (backend lacks {reason})", commands[..named].join(" "))
+    });
     each.collect::<Vec<_>>().join("; ")
 }
 
@@ -307,7 +338,7 @@ fn listen_for_signals(core: &Arc<Core>) {
     let core = core.clone();
     let body = move || loop {
         match signals::wait() {
-            Signal::Reload => crate::reload::from_signal(),
+            Signal::Reload => crate::reload::from_signal(&core),
             Signal::End if core.shut_down() => {
                 notify_manager("STOPPING=1");
                 tracing::info!("draining; a second signal ends at once");

@@ -53,7 +53,8 @@ fn toml_of(value: &Value) -> Option<String> {
             format!("[{}]", items.join(", "))
         }
         Value::Object(map) => {
-            let pairs = map.iter().filter_map(|(k, v)| Some(format!("{} = {}", key_text(k), toml_of(v)?)));
+            let pairs =
+                map.iter().filter_map(|(k, v)| Some(format!("{} = {}", key_text(k), toml_of(v)?)));
             format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
         }
     })
@@ -134,7 +135,8 @@ pub fn effective(plan: &Plan) -> String {
             let _ = writeln!(text, "{name} = {}", value.write().unwrap_or_default());
         }
         if let Some(written) = &settings.listeners
-            && let Some(users) = written.iter().find(|l| l.origin == listener.place).map(|l| &l.users)
+            && let Some(users) =
+                written.iter().find(|l| l.origin == listener.place).map(|l| &l.users)
             && !users.is_empty()
         {
             text.push_str("[listener.users]\n");
@@ -222,7 +224,12 @@ pub fn reference(settings: &Settings) -> String {
          nobody sets `heap_size`, the host gives a quarter of the memory it may use, at most 1 GiB.\n",
     );
     let mut loader = Loader::new(&settings.plugins);
-    for (name, table) in [("segcache", "cache"), ("resp", "listener.settings"), ("memcache", "listener.settings"), ("ping", "listener.settings")] {
+    for (name, table) in [
+        ("segcache", "cache"),
+        ("resp", "listener.settings"),
+        ("memcache", "listener.settings"),
+        ("ping", "listener.settings"),
+    ] {
         let Ok(plugin) = loader.load(name) else { continue };
         let known = own_settings(&instances::schema(&plugin));
         let _ = writeln!(text, "\n### `[{table}]` of {name}\n");

@@ -237,7 +237,11 @@ impl Default for Settings {
                 sqpoll_idle: None,
             },
             shutdown: Shutdown { drain_timeout: Duration::from_secs(10) },
-            logging: Logging { level: Level::Info, format: Format::Compact, output: Output::Stderr },
+            logging: Logging {
+                level: Level::Info,
+                format: Format::Compact,
+                output: Output::Stderr,
+            },
             admin: Admin::default(),
             bind: None,
         }

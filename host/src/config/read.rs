@@ -130,7 +130,9 @@ fn read_variable(settings: &mut Settings, name: &str, text: &str) -> Result<(), 
     // Others may share the prefix (CRUCIBLE_PLUGIN_PATH does), but not a section's name.
     let ours = SECTIONS.iter().find(|(section, _)| {
         name.strip_prefix("CRUCIBLE_")
-            .and_then(|rest| rest.to_ascii_lowercase().strip_prefix(section).map(|r| r.starts_with('_')))
+            .and_then(|rest| {
+                rest.to_ascii_lowercase().strip_prefix(section).map(|r| r.starts_with('_'))
+            })
             .unwrap_or(false)
     });
     match ours {
@@ -176,7 +178,11 @@ fn set_store_key(
     if key == if name == CACHE { "backend" } else { "plugin" } {
         store.plugin = String::given(&given).map_err(|reason| ConfigError::BadValue {
             origin: origin.to_owned(),
-            key: if name == CACHE { "cache.backend".into() } else { format!("backend.{name}.plugin") },
+            key: if name == CACHE {
+                "cache.backend".into()
+            } else {
+                format!("backend.{name}.plugin")
+            },
             value: given.shown(),
             reason,
         })?;
@@ -345,26 +351,62 @@ mod tests {
     #[test]
     fn a_wrong_file_is_refused_with_key_value_place_and_cure() {
         let table: &[(&str, &str)] = &[
-            ("[workers]\nthread = 2", "c.toml: unknown key workers.thread = 2; did you mean workers.threads?"),
+            (
+                "[workers]\nthread = 2",
+                "c.toml: unknown key workers.thread = 2; did you mean workers.threads?",
+            ),
             ("[worker]\nthreads = 2", "c.toml: unknown key worker = {..}; did you mean workers?"),
             ("threads = 2", "c.toml: unknown key threads = 2; known: workers, plugins"),
-            ("[workers]\nthreads = \"many\"", "c.toml: workers.threads = \"many\": expected a whole number"),
-            ("[workers]\nthreads = -1", "c.toml: workers.threads = -1: expected a whole number from 0 to"),
-            ("[workers]\nthreads = [1]", "c.toml: workers.threads = [1]: expected a whole number, found array"),
-            ("[workers]\ncpu_affinity = \"0-\"", "c.toml: workers.cpu_affinity = \"0-\": `0-` in a CPU list"),
-            ("[shutdown]\ndrain_timeout = 10", "c.toml: shutdown.drain_timeout = 10: expected a duration such as"),
-            ("[limits]\ninput_max = \"64XB\"", "c.toml: limits.input_max = \"64XB\": expected a size such as"),
-            ("[logging]\nlevel = \"loud\"", "c.toml: logging.level = \"loud\": expected one of \"off\""),
-            ("[[listener]]\nprotocol = \"resp\"\nport = 1", "c.toml: listener 1: unknown key port = 1; known: protocol"),
-            ("[[listener]]\naddress = \"127.0.0.1:1\"", "c.toml: listener 1: protocol = (not set): name the protocol's plugin"),
-            ("[[listener]]\nprotocol = \"resp\"\naddress = \"6379\"", "c.toml: listener 1: address = \"6379\": expected an address such as"),
+            (
+                "[workers]\nthreads = \"many\"",
+                "c.toml: workers.threads = \"many\": expected a whole number",
+            ),
+            (
+                "[workers]\nthreads = -1",
+                "c.toml: workers.threads = -1: expected a whole number from 0 to",
+            ),
+            (
+                "[workers]\nthreads = [1]",
+                "c.toml: workers.threads = [1]: expected a whole number, found array",
+            ),
+            (
+                "[workers]\ncpu_affinity = \"0-\"",
+                "c.toml: workers.cpu_affinity = \"0-\": `0-` in a CPU list",
+            ),
+            (
+                "[shutdown]\ndrain_timeout = 10",
+                "c.toml: shutdown.drain_timeout = 10: expected a duration such as",
+            ),
+            (
+                "[limits]\ninput_max = \"64XB\"",
+                "c.toml: limits.input_max = \"64XB\": expected a size such as",
+            ),
+            (
+                "[logging]\nlevel = \"loud\"",
+                "c.toml: logging.level = \"loud\": expected one of \"off\"",
+            ),
+            (
+                "[[listener]]\nprotocol = \"resp\"\nport = 1",
+                "c.toml: listener 1: unknown key port = 1; known: protocol",
+            ),
+            (
+                "[[listener]]\naddress = \"127.0.0.1:1\"",
+                "c.toml: listener 1: protocol = (not set): name the protocol's plugin",
+            ),
+            (
+                "[[listener]]\nprotocol = \"resp\"\naddress = \"6379\"",
+                "c.toml: listener 1: address = \"6379\": expected an address such as",
+            ),
             ("[backend]\nx = 1", "c.toml: unknown key backend.x = 1"),
             ("[workers]\nthreads = ", "c.toml:2: not valid TOML: "),
             ("a = 1\n\nb = 'x\n", "c.toml:3: not valid TOML: "),
         ];
         for (text, sentence) in table {
             let error = file(text).expect_err(text);
-            assert!(error.starts_with(sentence), "{text}\n  gave     {error}\n  expected {sentence}");
+            assert!(
+                error.starts_with(sentence),
+                "{text}\n  gave     {error}\n  expected {sentence}"
+            );
             assert!(!error.contains('\n'), "one line: {error}");
         }
     }
@@ -386,7 +428,11 @@ mod tests {
     fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
-        std::fs::write(&path, "[workers]\nthreads = 1\n[limits]\nmax_connections = 5\n[uring]\nbacklog = 9").unwrap();
+        std::fs::write(
+            &path,
+            "[workers]\nthreads = 1\n[limits]\nmax_connections = 5\n[uring]\nbacklog = 9",
+        )
+        .unwrap();
         let settings = load(&Sources {
             file: Some(path),
             environment: vec![

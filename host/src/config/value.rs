@@ -55,9 +55,11 @@ pub fn json_of(value: toml::Value) -> serde_json::Value {
         toml::Value::Boolean(truth) => truth.into(),
         toml::Value::Datetime(date) => date.to_string().into(),
         toml::Value::Array(values) => values.into_iter().map(json_of).collect(),
-        toml::Value::Table(table) => {
-            table.into_iter().map(|(k, v)| (k, json_of(v))).collect::<serde_json::Map<_, _>>().into()
-        }
+        toml::Value::Table(table) => table
+            .into_iter()
+            .map(|(k, v)| (k, json_of(v)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
     }
 }
 

@@ -62,7 +62,8 @@ fn parse(bytes: &[u8]) -> Result<Record, String> {
     if !bytes.starts_with(b"\x7fELF") {
         return Err("it is not an ELF file".into());
     }
-    let file = object::File::parse(bytes).map_err(|e| format!("its ELF structure is broken ({e})"))?;
+    let file =
+        object::File::parse(bytes).map_err(|e| format!("its ELF structure is broken ({e})"))?;
     if file.kind() != ObjectKind::Dynamic {
         return Err("it is not a shared library".into());
     }

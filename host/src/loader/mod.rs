@@ -64,7 +64,10 @@ impl std::fmt::Debug for Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// No such file in any folder.
-    #[error("no plugin {name}: looked for {file} in {}; use --plugin-dir or give the file's path", list(searched))]
+    #[error(
+        "no plugin {name}: looked for {file} in {}; use --plugin-dir or give the file's path",
+        list(searched)
+    )]
     NotFound {
         /// As written.
         name: String,
@@ -283,7 +286,12 @@ impl Loader {
     ///
     /// # Errors
     /// As [`Loader::load`], and [`LoadError::WrongKind`].
-    pub fn load_kind(&mut self, name: &str, wanted: Kind, place: &str) -> Result<Loaded, LoadError> {
+    pub fn load_kind(
+        &mut self,
+        name: &str,
+        wanted: Kind,
+        place: &str,
+    ) -> Result<Loaded, LoadError> {
         let loaded = self.load(name)?;
         if loaded.metadata.kind == wanted {
             return Ok(loaded);

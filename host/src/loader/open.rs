@@ -50,11 +50,12 @@ pub(super) fn open(
     let library = Box::leak(Box::new(library));
     // SAFETY: the symbol is the static that the export macro made; its first
     // bytes are checked before anything else is believed.
-    let symbol = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()) }
-        .map_err(|_| LoadError::NotAPlugin {
+    let symbol = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()) }.map_err(|_| {
+        LoadError::NotAPlugin {
             path: path.to_owned(),
             reason: format!("it has a plugin record but no symbol {ROOT_SYMBOL}"),
-        })?;
+        }
+    })?;
     let address = symbol.into_raw().cast_const();
     if address.is_null() {
         return Err(LoadError::NotAPlugin {
@@ -71,20 +72,17 @@ pub(super) fn open(
     })?;
     check_layout(path, header, layout_report)?;
     // SAFETY: the layouts were compared a line above.
-    let root = unsafe { header.init_root_module_with_unchecked_layout::<Plugin_Ref>() }
-        .map_err(|error| LoadError::Constructor {
+    let root = unsafe { header.init_root_module_with_unchecked_layout::<Plugin_Ref>() }.map_err(
+        |error| LoadError::Constructor {
             path: path.to_owned(),
             reason: error.to_string().lines().next().unwrap_or("it panicked").to_owned(),
-        })?;
+        },
+    )?;
     cross_check(path, record, root)?;
     Ok(root)
 }
 
-fn check_layout(
-    path: &Path,
-    header: &LibHeader,
-    report: Option<&Path>,
-) -> Result<(), LoadError> {
+fn check_layout(path: &Path, header: &LibHeader, report: Option<&Path>) -> Result<(), LoadError> {
     let ours = <Plugin_Ref as StableAbi>::LAYOUT;
     let our_version = Plugin_Ref::VERSION_STRINGS;
     let Some(theirs) = header.layout() else {

@@ -55,7 +55,11 @@ impl Counters {
             return at as u32;
         }
         if names.len() >= SLOTS {
-            tracing::warn!(plugin = number.plugin, name = number.name, "no slot left for a counter");
+            tracing::warn!(
+                plugin = number.plugin,
+                name = number.name,
+                "no slot left for a counter"
+            );
             return u32::MAX;
         }
         names.push(number);

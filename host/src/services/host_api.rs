@@ -13,9 +13,7 @@ use std::sync::{Arc, PoisonError};
 
 use crucible_plugin_api::Status;
 use crucible_plugin_api::abi::op::{Buf, Op, item_kind};
-use crucible_plugin_api::abi::tables::{
-    ABI_MINOR, HostApi, HostApi_Ref, JobFn, StatFn,
-};
+use crucible_plugin_api::abi::tables::{ABI_MINOR, HostApi, HostApi_Ref, JobFn, StatFn};
 use crucible_plugin_api::re::abi_stable;
 
 use abi_stable::prefix_type::PrefixTypeTrait;
@@ -59,7 +57,9 @@ impl Completed {
         let mut value = Vec::with_capacity(copy.out.len as usize);
         if copy.out.kind == item_kind::CONTIGUOUS {
             // SAFETY: a contiguous view shows `len` bytes at `ptr`.
-            value.extend_from_slice(unsafe { bytes(Buf { ptr: copy.out.ptr, len: copy.out.len as usize }) });
+            value.extend_from_slice(unsafe {
+                bytes(Buf { ptr: copy.out.ptr, len: copy.out.len as usize })
+            });
         } else if copy.out.kind == item_kind::PARTS {
             for i in 0..copy.out.nparts as usize {
                 // SAFETY: a view of parts shows `nparts` buffers at `ptr`.

@@ -71,7 +71,9 @@ mod tests {
         let mut accepted = 0;
         while accepted <= QUEUE_JOBS_MAX + THREADS {
             let held = held.clone();
-            if !offload.run(move || drop(lock(&held).recv())) {
+            if !offload.run(move || {
+                let _hung_up = lock(&held).recv();
+            }) {
                 break;
             }
             accepted += 1;

@@ -43,7 +43,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 /// Compares without stopping at the first difference.
 #[must_use]
 pub fn same_bytes(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |d, (x, y)| std::hint::black_box(d | (x ^ y))) == 0
+    a.len() == b.len()
+        && a.iter().zip(b).fold(0, |d, (x, y)| std::hint::black_box(d | (x ^ y))) == 0
 }
 
 impl Hashed {
@@ -87,7 +88,7 @@ impl Hashed {
 }
 
 /// The users of one listener.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users {
     by_name: BTreeMap<Vec<u8>, Hashed>,
 }
@@ -130,8 +131,7 @@ mod tests {
     fn only_the_right_password_of_a_known_user_enters() {
         let hashed = Hashed::new(b"secret").unwrap();
         assert_ne!(hashed, Hashed::new(b"secret").unwrap(), "salts differ");
-        let users =
-            Users::read(&BTreeMap::from([("default".to_owned(), hashed.write())])).unwrap();
+        let users = Users::read(&BTreeMap::from([("default".to_owned(), hashed.write())])).unwrap();
         assert_eq!(users.check(b"default", b"secret"), Some(true));
         assert_eq!(users.check(b"default", b"Secret"), Some(false));
         assert_eq!(users.check(b"default", b""), Some(false));

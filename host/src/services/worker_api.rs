@@ -73,10 +73,7 @@ impl KeyEvents {
             .map(|event| KeyEvent {
                 kind: event.kind,
                 _rsv: 0,
-                key: Buf {
-                    ptr: self.keys[event.key_start..].as_ptr(),
-                    len: event.key_len,
-                },
+                key: Buf { ptr: self.keys[event.key_start..].as_ptr(), len: event.key_len },
                 conn_id: event.conn_id,
                 value_len: event.value_len,
             })

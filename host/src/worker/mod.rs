@@ -165,9 +165,11 @@ impl Worker {
         let refusals = crew
             .by_listener
             .iter()
-            .map(|&p| protocols.get(p).map(|side: &ProtocolSide| {
-                side.refusal(close_reason::TOO_MANY_CONNECTIONS).to_vec()
-            }))
+            .map(|&p| {
+                protocols.get(p).map(|side: &ProtocolSide| {
+                    side.refusal(close_reason::TOO_MANY_CONNECTIONS).to_vec()
+                })
+            })
             .map(Option::unwrap_or_default)
             .collect();
         let lent = || {
@@ -370,7 +372,8 @@ impl Worker {
         if said & verdict::PARTIAL == 0 {
             conn.request_due = 0;
         } else if conn.request_due == 0 || said & verdict::BODY != 0 || skip > 0 {
-            let limit = self.crew.core.timeouts[conn.listener as usize].request_ms.load(Ordering::Relaxed);
+            let limit =
+                self.crew.core.timeouts[conn.listener as usize].request_ms.load(Ordering::Relaxed);
             if limit > 0 {
                 let large = deadlines::extra_ms(self.turns[i].body_left.max(skip));
                 conn.request_due = now.wrapping_add(limit).wrapping_add(large).max(1);
@@ -416,7 +419,11 @@ impl Worker {
         }
         let room: usize = self.pieces.iter().map(|piece| piece.1).sum();
         if room as u64 != turn.body_left {
-            tracing::error!(room, left = turn.body_left, "a body does not fit the memory it was given");
+            tracing::error!(
+                room,
+                left = turn.body_left,
+                "a body does not fit the memory it was given"
+            );
             return self.close(ctx, token, close_reason::ERROR);
         }
         // SAFETY: the parts belong to the reservation (or to the session), which
@@ -540,7 +547,13 @@ impl Worker {
     }
 
     /// Opens the session of a connection that was accepted.
-    fn open(&mut self, ctx: &mut DriverCtx, token: ConnToken, listener: usize, peer: Option<&Addr>) {
+    fn open(
+        &mut self,
+        ctx: &mut DriverCtx,
+        token: ConnToken,
+        listener: usize,
+        peer: Option<&Addr>,
+    ) {
         let p = self.crew.by_listener[listener];
         let Some(out) = ctx.take_out(token) else { return };
         let info = conn_info(token, listener, peer, ctx.local_addr(token).as_ref());
@@ -590,7 +603,8 @@ impl Worker {
         let core = &self.crew.core;
         let share = &core.listeners[listener];
         share.accepted.fetch_add(1, Ordering::Relaxed);
-        if share.connections.fetch_add(1, Ordering::Relaxed) >= self.crew.most_connections[listener] {
+        if share.connections.fetch_add(1, Ordering::Relaxed) >= self.crew.most_connections[listener]
+        {
             return false;
         }
         let limit = core.max_per_address.load(Ordering::Relaxed);

@@ -23,8 +23,8 @@ use abi_stable::std_types::{RStr, RVec};
 use crucible_plugin_api::abi::tables::StatFn;
 
 use crate::instances::{ProtocolInstance, StoreInstance};
-use crate::services::worker_api::WorkerLink;
 use crate::services::Core;
+use crate::services::worker_api::WorkerLink;
 
 type Step = unsafe extern "C" fn(*const c_void, *mut c_void);
 type OnTurns = unsafe extern "C" fn(*mut c_void, *mut Turn, u32) -> Status;
@@ -154,7 +154,13 @@ impl StoreSide {
         let arg = (&raw mut visit).cast::<c_void>();
         // SAFETY: this thread; the plugin calls `receive` during this call only.
         unsafe {
-            self.fns.stats()(self.fns.ctx(), self.worker, RStr::from(section), StatFn(receive), arg);
+            self.fns.stats()(
+                self.fns.ctx(),
+                self.worker,
+                RStr::from(section),
+                StatFn(receive),
+                arg,
+            );
         }
         self.leave();
     }

@@ -1,0 +1,126 @@
+//! What is refused, and in which words.
+
+use crate::support::{command, program, run};
+
+fn refused(args: &[&str], words: &str) {
+    let (code, _, stderr) = run(args);
+    let lines: Vec<&str> = stderr.lines().filter(|l| !l.contains(" INFO ")).collect();
+    assert_eq!(code, Some(2), "{args:?}: {stderr}");
+    assert_eq!(lines.len(), 1, "one sentence: {stderr}");
+    assert!(lines[0].starts_with("error: "), "{stderr}");
+    assert!(lines[0].contains(words), "{args:?}\n  gave     {}\n  expected {words}", lines[0]);
+}
+
+#[test]
+fn what_cannot_be_obeyed_is_refused_in_one_sentence_with_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let unknown_key = file("a.toml", "[cache]\nheap_sise = \"1GiB\"\n");
+    let bad_toml = file("b.toml", "[workers]\nthreads 3\n");
+    let own_key = file(
+        "c.toml",
+        "[[listener]]\nprotocol = \"ping\"\naddress = \"127.0.0.1:0\"\n[listener.settings]\nline_len = 3\n",
+    );
+    let no_backend = file(
+        "d.toml",
+        "[[listener]]\nprotocol = \"ping\"\naddress = \"127.0.0.1:0\"\nbackend = \"big\"\n",
+    );
+    let bad_user = file(
+        "e.toml",
+        "[[listener]]\nprotocol = \"ping\"\naddress = \"127.0.0.1:0\"\n[listener.users]\nann = \"secret\"\n",
+    );
+    let ping = "ping@127.0.0.1:0";
+    let table: &[(&[&str], &str)] = &[
+        (&["--threads", "many"], "--threads: workers.threads = \"many\": expected a whole number"),
+        (&["--threads", "0"], "workers.threads = 0: expected 1 to 256"),
+        (&["--cpu-affinity", "0-"], "--cpu-affinity: workers.cpu_affinity = \"0-\""),
+        (&["--heap-size", "lots", "--plugin", ping], "setting heap_size"),
+        (
+            &["--set", "uring.sqentries=8"],
+            "unknown key uring.sqentries = \"8\"; did you mean uring.sq_entries?",
+        ),
+        (&["--set", "workers"], "--set workers: expected KEY=VALUE"),
+        (&["--config", "/nowhere.toml"], "cannot read the configuration file /nowhere.toml: "),
+        (&["--config", &bad_toml], "b.toml:2: not valid TOML: "),
+        (
+            &["--config", &unknown_key, "--plugin", ping],
+            "[cache]: segcache: setting heap_sise: unknown field",
+        ),
+        (&["--config", &own_key], "listener 1: ping: setting line_len: unknown field"),
+        (
+            &["--config", &no_backend],
+            "listener 1: backend = \"big\": no [backend.big] table; known: cache",
+        ),
+        (&["--config", &bad_user], "users.ann = (not shown): expected sha256$SALT$HASH"),
+        (&["--plugin", "nothing@127.0.0.1:0"], "no plugin nothing: looked for libnothing.so in "),
+        (&["--backend", "nothing", "--plugin", ping], "no plugin nothing: "),
+        (&["--plugin", "segcache@127.0.0.1:0"], "plugin segcache ("),
+        (&["--backend", "ping", "--plugin", ping], "is a protocol, but"),
+        (&["--plugin", "ping@nowhere"], "--plugin: address = \"nowhere\": expected an address"),
+        (&["--admin", "0.0.0.0:0"], "needs admin.token_file"),
+        (&["--cpu-affinity", "1000", "--plugin", ping], "cannot pin worker 0 to CPU 1000"),
+        (&["--plugin", "ping@192.0.2.1:7000"], "no interface of this host has that address"),
+    ];
+    for (args, words) in table {
+        refused(args, words);
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    refused(&["--plugin", &format!("ping@{address}")], &format!("{address} is in use"));
+    refused(
+        &["--plugin", "ping@127.0.0.1:0", "--admin", &address.to_string()],
+        &format!("the admin server: {address} is in use"),
+    );
+}
+
+#[test]
+fn a_bad_variable_is_refused() {
+    let mut command = command(&["--check-config"]);
+    let output = command.env("CRUCIBLE_WORKERS_THREADS", "x").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("CRUCIBLE_WORKERS_THREADS: workers.threads = \"x\""), "{stderr}");
+}
+
+#[test]
+fn the_printed_configuration_is_a_file_that_prints_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("printed.toml");
+    let args = ["--plugin", "resp@127.0.0.1:1", "--plugin", "memcache@127.0.0.1:2"];
+    let set = ["--threads", "1", "--heap-size", "64MiB", "--set", "limits.idle_timeout=90s"];
+    let (code, first, stderr) = run(&[&args[..], &set[..], &["--print-config"]].concat());
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(first.contains("idle_timeout = \"90s\""), "{first}");
+    assert!(first.contains("heap_size = \"64MiB\""), "{first}");
+    std::fs::write(&path, &first).unwrap();
+    let path = path.to_str().unwrap();
+    let (code, second, stderr) = run(&["--config", path, "--print-config"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(second, first);
+    let (code, stdout, stderr) = run(&["--config", path, "--check-config"]);
+    assert_eq!((code, stdout.as_str()), (Some(0), "the configuration is good\n"), "{stderr}");
+}
+
+#[test]
+fn the_reference_in_docs_is_what_the_code_says() {
+    let (code, text, stderr) = run(&["reference"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    if std::env::var_os("CRUCIBLE_WRITE_REFERENCE").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "docs/configuration.md is out of date: run {} reference > docs/configuration.md",
+        program().display()
+    );
+}

@@ -1,0 +1,134 @@
+//! Starting, draining, ending, reloading.
+
+use std::os::unix::net::UnixDatagram;
+
+use crate::serving::args;
+use crate::support::{Host, command, fixtures};
+
+#[test]
+fn sigterm_answers_what_is_in_flight_then_closes_and_exits_0() {
+    let host = Host::start(&args(&["--plugin", "resp@127.0.0.1:0"]));
+    let mut idle = host.connect(0);
+    idle.ask("PING\r\n", "+PONG\r\n");
+    let mut busy = host.connect(0);
+    busy.send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$200000\r\n").send(vec![b'x'; 100_000]);
+    // Its beginning has arrived when another connection of this worker answers
+    // after it; two connections of each worker make sure of that.
+    for _ in 0..4 {
+        host.connect(0).ask("PING\r\n", "+PONG\r\n");
+    }
+    host.signal("TERM");
+    host.wait_for("draining");
+    assert_eq!(idle.rest(), b"");
+    busy.send(vec![b'x'; 100_000]).send("\r\n");
+    assert_eq!(busy.rest(), b"+OK\r\n");
+    let (status, log) = host.wait();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    assert!(log.iter().any(|l| l.contains("drained; good bye")));
+}
+
+#[test]
+fn a_drain_that_takes_too_long_ends_with_1() {
+    let host = Host::start(&args(&[
+        "--plugin",
+        "resp@127.0.0.1:0",
+        "--set",
+        "shutdown.drain_timeout=300ms",
+    ]));
+    let mut stuck = host.connect(0);
+    stuck.ask("PING\r\n", "+PONG\r\n").send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$200000\r\nabc");
+    for _ in 0..4 {
+        host.connect(0).ask("PING\r\n", "+PONG\r\n");
+    }
+    host.signal("INT");
+    let (status, log) = host.wait();
+    assert_eq!(status.code(), Some(1), "{log:#?}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let host =
+        Host::start(&args(&["--plugin", "resp@127.0.0.1:0", "--set", "shutdown.drain_timeout=1h"]));
+    let mut stuck = host.connect(0);
+    stuck.ask("PING\r\n", "+PONG\r\n").send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$200000\r\nabc");
+    for _ in 0..4 {
+        host.connect(0).ask("PING\r\n", "+PONG\r\n");
+    }
+    host.signal("TERM");
+    host.wait_for("draining");
+    host.signal("TERM");
+    let (status, log) = host.wait();
+    assert_eq!(status.code(), Some(1), "{log:#?}");
+}
+
+#[test]
+fn a_plugin_may_ask_for_the_end() {
+    let hostile = fixtures().join("libhostile.so");
+    let plugin = format!("{}@127.0.0.1:0", hostile.display());
+    let host = Host::start(&args(&["--plugin", &plugin]));
+    let mut wire = host.connect(0);
+    wire.expect("hello\n").ask("SHUTDOWN\n", "shutting down\n");
+    assert_eq!(wire.rest(), b"");
+    let (status, log) = host.wait();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+}
+
+#[test]
+fn the_service_manager_hears_ready_and_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut command = command(&args(&["--plugin", "ping@127.0.0.1:0"]));
+    command.env("NOTIFY_SOCKET", &path);
+    let host = Host::start_command(command);
+    let mut word = [0; 64];
+    let len = socket.recv(&mut word).unwrap();
+    assert_eq!(&word[..len], b"READY=1");
+    host.stop();
+    let len = socket.recv(&mut word).unwrap();
+    assert_eq!(&word[..len], b"STOPPING=1");
+}
+
+#[test]
+fn sighup_changes_what_can_change_and_refuses_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    let listener = "[[listener]]\nprotocol = \"ping\"\naddress = \"127.0.0.1:0\"\n";
+    let base = "[cache]\nheap_size = \"64MiB\"\n";
+    write(&format!("{base}[workers]\nthreads = 1\n{listener}"));
+    let host = Host::start(&["--config", path.to_str().unwrap()]);
+    write(&format!(
+        "{base}[workers]\nthreads = 1\n[limits]\nidle_timeout = \"1s\"\n[logging]\nlevel = \"debug\"\n{listener}"
+    ));
+    host.signal("HUP");
+    let line = host.wait_for("reloaded");
+    assert!(
+        line.contains("limits.idle_timeout, logging.level, time-outs of 127.0.0.1:0"),
+        "{line}"
+    );
+    write(&format!("{base}[workers]\nthreads = 2\n{listener}"));
+    host.signal("HUP");
+    let line = host.wait_for("not reloaded: ");
+    assert!(
+        line.contains("workers.threads cannot change while serving (from 1 to 2); restart for it"),
+        "{line}"
+    );
+    write("[workers\n");
+    host.signal("HUP");
+    host.wait_for("not reloaded: ");
+    let mut wire = host.connect(0);
+    wire.ask("PING\r\n", "PONG\r\n");
+    // The new time-out holds for listeners that are open already.
+    assert_eq!(wire.rest(), b"");
+    host.stop();
+}
+
+#[test]
+fn it_is_ready_soon_after_the_start() {
+    let host =
+        Host::start(&["--threads", "2", "--heap-size", "1GiB", "--plugin", "ping@127.0.0.1:0"]);
+    let line = host.all_lines().into_iter().find(|l| l.contains("after_ms=")).unwrap();
+    println!("{line}");
+    host.stop();
+}
