@@ -17,9 +17,9 @@ fn info_has_the_sections_and_fields_that_exporters_read() {
     let info = String::from_utf8(conn.ask(&command("INFO"))).unwrap();
     for line in [
         "# Server",
-        "redis_version:7.2.0",
+        "redis_version:7.4.0",
         "redis_mode:standalone",
-        "tcp_port:6379",
+        "tcp_port:4000",
         "uptime_in_seconds:90000",
         "uptime_in_days:1",
         "# Clients",

@@ -16,7 +16,7 @@ use crate::table::TABLE;
 use crate::write::{Sink, Version, Writer};
 
 /// The version of Redis whose behaviour clients find.
-pub const REDIS_VERSION: &str = "7.2.0";
+pub const REDIS_VERSION: &str = "7.4.0";
 
 /// Longest wait that a client may ask for, in milliseconds (a day).
 const WAIT_MS_MAX: i64 = 86_400_000;

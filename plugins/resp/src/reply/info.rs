@@ -36,6 +36,19 @@ fn number(facts: &Facts, name: &str) -> u64 {
     facts.get(name).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
+/// The first of several names that the host knows.
+fn either(facts: &Facts, names: [&str; 2]) -> u64 {
+    names.iter().find(|name| facts.contains_key(**name)).map_or(0, |name| number(facts, name))
+}
+
+/// The port that this client came through.
+fn port(cx: &Cx<'_, '_>, host: &Facts) -> u64 {
+    match cx.session.client.local {
+        Some(local) => u64::from(local.port()),
+        None => number(host, "tcp_port"),
+    }
+}
+
 /// One number of the backend, 0 when it has none of that name.
 pub(super) fn backend_number(cx: &Cx<'_, '_>, name: &str) -> u64 {
     number(&backend(cx), name)
@@ -145,13 +158,13 @@ fn server(cx: &Cx<'_, '_>, host: &Facts) -> Lines {
     ]);
     push(&mut out, "process_id", std::process::id());
     push(&mut out, "run_id", &cx.resp.run_id);
-    push(&mut out, "tcp_port", number(host, "tcp_port"));
+    push(&mut out, "tcp_port", port(cx, host));
     let uptime_s = number(host, "uptime_s");
     push(&mut out, "server_time_usec", cx.queue.now_ms() * 1000);
     push(&mut out, "uptime_in_seconds", uptime_s);
     push(&mut out, "uptime_in_days", uptime_s / 86_400);
     push(&mut out, "hz", 100);
-    push(&mut out, "io_threads_active", u8::from(number(host, "threads") > 1));
+    push(&mut out, "io_threads_active", u8::from(cx.resp.hub.env.workers() > 1));
     out
 }
 
@@ -197,7 +210,11 @@ fn policy(backend: &Facts) -> &str {
 fn stats(cx: &Cx<'_, '_>, host: &Facts, backend: &Facts) -> Lines {
     let (hub, mut out) = (&cx.resp.hub, Lines::new());
     let sums = hub.stats.sums();
-    push(&mut out, "total_connections_received", number(host, "connections_total"));
+    push(
+        &mut out,
+        "total_connections_received",
+        either(host, ["connections_total", "connections_accepted"]),
+    );
     push(&mut out, "total_commands_processed", sums.commands);
     push(&mut out, "total_net_input_bytes", sums.input_bytes);
     push(&mut out, "total_net_output_bytes", sums.output_bytes);
@@ -215,10 +232,10 @@ fn stats(cx: &Cx<'_, '_>, host: &Facts, backend: &Facts) -> Lines {
 }
 
 fn cpu(host: &Facts) -> Lines {
-    let seconds = |name: &str| format!("{:.6}", number(host, name) as f64 / 1e6);
+    let seconds = |us: u64| format!("{:.6}", us as f64 / 1e6);
     let mut out = Lines::new();
-    push(&mut out, "used_cpu_sys", seconds("cpu_sys_us"));
-    push(&mut out, "used_cpu_user", seconds("cpu_user_us"));
+    push(&mut out, "used_cpu_sys", seconds(either(host, ["cpu_sys_us", "cpu_system_us"])));
+    push(&mut out, "used_cpu_user", seconds(number(host, "cpu_user_us")));
     out
 }
 
@@ -270,14 +287,12 @@ fn settings(cx: &Cx<'_, '_>) -> Vec<(&'static str, String)> {
         ("enable-debug-command", yes_no(own.debug_commands)),
         ("maxmemory", number(&backend, "memory_limit_bytes").to_string()),
         ("maxmemory-policy", policy(&backend).to_owned()),
-        ("port", number(&host, "tcp_port").to_string()),
+        ("port", port(cx, &host).to_string()),
         ("proto-max-bulk-len", own.bulk_len_bytes_max.to_string()),
         ("save", String::new()),
         ("tracking-table-max-keys", own.tracking_keys_max.to_string()),
     ];
-    if let Some(threads) = host.get("threads") {
-        out.push(("io-threads", threads.clone()));
-    }
+    out.push(("io-threads", cx.resp.hub.env.workers().to_string()));
     if let Some(max) = host.get("connections_max") {
         out.push(("maxclients", max.clone()));
     }

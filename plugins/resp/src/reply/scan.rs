@@ -12,6 +12,12 @@ use crate::write::{Sink, Writer};
 const COUNT_DEFAULT: u32 = 10;
 const COUNT_MAX: i64 = 100_000;
 
+/// Least items that one call of the backend is asked for: tables may be sparse.
+const COUNT_LEAST: u32 = 128;
+
+/// Most calls of the backend for one SCAN.
+const CALLS_MAX: u32 = 64;
+
 /// Items that KEYS and RANDOMKEY visit in one call of the backend.
 const STEP: u32 = 1024;
 
@@ -67,15 +73,23 @@ pub(super) fn scan<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<
         Ok(ask) => ask,
         Err(refusal) => return cx.refuse(w, &refusal),
     };
-    let mut found: Vec<Vec<u8>> = Vec::new();
-    let next = cx.worker.service.scan(ask.cursor, ask.count, &mut |key, item| {
-        if ask.pattern.is_none_or(|p| glob::matches(p, key))
-            && ask.kind.is_none_or(|k| kind_name(item.kind()).eq_ignore_ascii_case(k))
-        {
-            found.push(key.to_vec());
+    let (mut found, mut visited) = (Vec::<Vec<u8>>::new(), 0);
+    let mut next = Ok(ask.cursor);
+    for _ in 0..CALLS_MAX {
+        let Ok(cursor) = next else { break };
+        next = cx.worker.service.scan(cursor, ask.count.max(COUNT_LEAST), &mut |key, item| {
+            visited += 1;
+            if ask.pattern.is_none_or(|p| glob::matches(p, key))
+                && ask.kind.is_none_or(|k| kind_name(item.kind()).eq_ignore_ascii_case(k))
+            {
+                found.push(key.to_vec());
+            }
+            visited < ask.count
+        });
+        if next == Ok(0) || visited >= ask.count {
+            break;
         }
-        true
-    });
+    }
     match next {
         Err(status) => cx.refuse(w, &store_refusal(status)),
         Ok(next) => {
@@ -118,6 +132,9 @@ pub(super) fn keys<S: Sink>(cx: &mut Cx<'_, '_>, pattern: &[u8], w: &mut Writer<
 
 /// RANDOMKEY: one of the next few keys of a walk that goes on from call to call.
 pub(super) fn random_key<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+    if super::info::backend_number(cx, "items") == 0 {
+        return w.null();
+    }
     let mut rounds = 0;
     loop {
         let from = cx.worker.random_cursor;
