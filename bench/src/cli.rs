@@ -106,14 +106,16 @@ fn impossible(error: impl ToString) -> (u8, String) {
 
 fn plan(cli: Cli) -> Done<Plan> {
     let mut flags = cli.written;
+    let file = cli.config.as_deref().map(Written::from_file).transpose().map_err(impossible)?;
+    let file = file.unwrap_or_default();
     if cli.host.is_some() || cli.port.is_some() {
-        let memcache = flags.target.protocol.is_some_and(|p| p.is_memcache());
+        let protocol = flags.target.protocol.or(file.target.protocol);
+        let memcache = protocol.is_some_and(|p| p.is_memcache());
         let port = cli.port.unwrap_or(if memcache { 11211 } else { 6379 });
         let host = cli.host.unwrap_or_else(|| "127.0.0.1".into());
         flags.target.endpoints = Some(Endpoints(vec![format!("{host}:{port}")]));
     }
-    let file = cli.config.as_deref().map(Written::from_file).transpose().map_err(impossible)?;
-    Plan::new(file.unwrap_or_default().overlaid(flags)).map_err(impossible)
+    Plan::new(file.overlaid(flags)).map_err(impossible)
 }
 
 /// Sets `stop` at the first signal; the second ends the process.

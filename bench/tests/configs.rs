@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::{Fault, Ran, generator, server};
 use crucible_benchmark::config::choices::Protocol;
@@ -23,7 +23,7 @@ fn configs() -> Vec<PathBuf> {
     list
 }
 
-fn plan(path: &PathBuf) -> Plan {
+fn plan(path: &Path) -> Plan {
     // Paths in configs are from the top of the checkout.
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap();
     let written = Written::from_file(path).unwrap_or_else(|e| panic!("{e}"));

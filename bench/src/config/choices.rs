@@ -46,6 +46,8 @@ choice! {
         "memcache-meta" McMeta,
         /// memcached's binary protocol.
         "memcache-binary" McBinary,
+        /// Momento's protosocket transport.
+        "momento" Momento,
         /// `PING` → `PONG` lines.
         "ping" Ping,
     }

@@ -11,6 +11,7 @@ use super::choices::{
 };
 use super::units::{Amount, Span, bytes, seconds};
 use super::written::Written;
+use crate::wire::Login;
 use crate::workload::keys::KeyLaw;
 use crate::workload::ledger::ENTRY_LEN_BYTES;
 use crate::workload::mix::{Mix, Verb};
@@ -140,6 +141,7 @@ pub struct Plan {
     pub endpoints: Vec<Endpoint>,
     pub protocol: Protocol,
     pub cluster: bool,
+    pub login: std::sync::Arc<Login>,
     pub server_pid: Option<u32>,
     pub connections: usize,
     pub pipeline_depth: usize,
@@ -274,6 +276,17 @@ impl Plan {
                 "several endpoints are spread by ketama for memcache, or found with target.cluster; not for {protocol}"
             );
             return Err(impossible("target.endpoints", endpoints.len(), why));
+        }
+        for (key, present) in
+            [("target.cache", target.cache.is_some()), ("target.token", target.token.is_some())]
+        {
+            if present && protocol != Protocol::Momento {
+                return Err(impossible(key, "…", format!("only momento has it, not {protocol}")));
+            }
+        }
+        if protocol == Protocol::Momento && pipeline_depth > 1 {
+            let why = "momento may answer in any order: give it more connections instead";
+            return Err(impossible("connection.pipeline_depth", pipeline_depth, why));
         }
         if cluster && !protocol.is_resp() {
             return Err(impossible("target.cluster", true, format!("{protocol} has no cluster")));
@@ -472,6 +485,10 @@ impl Plan {
             endpoints,
             protocol,
             cluster,
+            login: std::sync::Arc::new(Login {
+                cache: target.cache.unwrap_or_else(|| "default-cache".into()),
+                token: target.token.unwrap_or_default(),
+            }),
             server_pid: target
                 .server_pid
                 .map(|_| amount("target.server_pid", target.server_pid, 0, 1, i32::MAX as u64))
@@ -514,14 +531,10 @@ impl Plan {
             search,
             described: Vec::new(),
         };
-        if let Some(pid) = plan.server_pid {
-            if !std::path::Path::new(&format!("/proc/{pid}/stat")).exists() {
-                return Err(impossible(
-                    "target.server_pid",
-                    pid,
-                    "no such process on this machine",
-                ));
-            }
+        if let Some(pid) = plan.server_pid
+            && !std::path::Path::new(&format!("/proc/{pid}/stat")).exists()
+        {
+            return Err(impossible("target.server_pid", pid, "no such process on this machine"));
         }
         plan.described = plan.describe(
             &mix_text.to_string(),
@@ -684,6 +697,11 @@ fn check_mix(
         match verb {
             _ if protocol == Protocol::Ping && verb != Verb::Ping => {
                 return refuse("the ping protocol has only ping".into());
+            }
+            _ if protocol == Protocol::Momento
+                && !matches!(verb, Verb::Get | Verb::Set | Verb::Delete) =>
+            {
+                return refuse("momento's protosocket has get, set and delete".into());
             }
             Verb::Ping if protocol.is_memcache() => {
                 return refuse(format!("{protocol} has no ping"));
@@ -861,7 +879,10 @@ mod tests {
             ("[general]\ncpu_list = 4000", "processor 4000"),
             ("[target]\nendpoints = 'localhost'", "localhost"),
             ("[target]\nendpoints = '127.0.0.1:1,127.0.0.1:2'", "target.endpoints"),
-            ("[target]\nprotocol = 'momento'", "momento"),
+            ("[target]\nprotocol = 'momento'\n[workload]\ncommands = 'incr=1'", "protosocket"),
+            ("[target]\nprotocol = 'momento'\n[connection]\npipeline_depth = 2", "pipeline_depth"),
+            ("[target]\ncache = 'x'", "target.cache"),
+            ("[target]\nprotocol = 'http'", "momento"),
             ("[target]\nprotocol = 'memcache'\ncluster = true", "target.cluster"),
             ("[target]\nserver_pid = 999999999", "target.server_pid"),
             ("[connection]\nconnections = 0", "connection.connections"),

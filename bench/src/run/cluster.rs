@@ -9,6 +9,9 @@ use std::time::Duration;
 use super::route::SLOTS;
 use crate::config::plan::Endpoint;
 
+/// The nodes, and the place of each slot's owner among them.
+pub(super) type Slots = (Vec<Endpoint>, Vec<u16>);
+
 /// Most bytes of an answer to CLUSTER SLOTS: 16,384 slots of at most 200 bytes.
 const ANSWER_LEN_BYTES_MAX: usize = 4 << 20;
 
@@ -16,10 +19,7 @@ const ANSWER_LEN_BYTES_MAX: usize = 4 << 20;
 ///
 /// # Errors
 /// A sentence that says what was answered.
-pub(super) fn discover(
-    seed: &Endpoint,
-    timeout: Duration,
-) -> Result<(Vec<Endpoint>, Vec<u16>), String> {
+pub(super) fn discover(seed: &Endpoint, timeout: Duration) -> Result<Slots, String> {
     let io = |error: std::io::Error| format!("{}: {error}", seed.name);
     let mut stream = TcpStream::connect_timeout(&seed.address, timeout).map_err(io)?;
     stream.set_read_timeout(Some(timeout)).map_err(io)?;
@@ -96,7 +96,7 @@ impl Reader<'_> {
     }
 }
 
-fn slots(reply: &Reply, seed: &Endpoint) -> Result<(Vec<Endpoint>, Vec<u16>), String> {
+fn slots(reply: &Reply, seed: &Endpoint) -> Result<Slots, String> {
     let odd = || "the answer to CLUSTER SLOTS is not of its form".to_owned();
     let Reply::List(ranges) = reply else { return Err(odd()) };
     let mut nodes: Vec<Endpoint> = Vec::new();
@@ -142,7 +142,7 @@ fn slots(reply: &Reply, seed: &Endpoint) -> Result<(Vec<Endpoint>, Vec<u16>), St
 mod tests {
     use super::*;
 
-    fn read(answer: &[u8]) -> Result<Option<(Vec<Endpoint>, Vec<u16>)>, String> {
+    fn read(answer: &[u8]) -> Result<Option<Slots>, String> {
         let seed =
             Endpoint { name: "127.0.0.1:7000".into(), address: "127.0.0.1:7000".parse().unwrap() };
         let reply = Reader { bytes: answer, at: 0 }.reply(0)?;

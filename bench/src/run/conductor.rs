@@ -22,8 +22,8 @@ use crate::config::plan::Plan;
 use crate::record::sample::{All, Sample};
 use crate::rng::mix64;
 use crate::wire::{
-    Codec, memcache_binary::McBinary, memcache_meta::McMeta, memcache_text::McText, ping::Ping,
-    resp::Resp,
+    Codec, memcache_binary::McBinary, memcache_meta::McMeta, memcache_text::McText,
+    momento::Momento, ping::Ping, resp::Resp,
 };
 use crate::workload::content::Pool;
 use crate::workload::ledger::Ledger;
@@ -233,6 +233,7 @@ impl Conductor {
             Protocol::McText => launch::<McText>(config, &shared),
             Protocol::McMeta => launch::<McMeta>(config, &shared),
             Protocol::McBinary => launch::<McBinary>(config, &shared),
+            Protocol::Momento => launch::<Momento>(config, &shared),
             Protocol::Ping => launch::<Ping>(config, &shared),
         }?;
         let handle = server.handle();

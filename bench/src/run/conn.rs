@@ -10,7 +10,7 @@ use kompio::ConnToken;
 use super::pending::{Pending, Request};
 use super::work::Work;
 use crate::record::sample::{All, Of};
-use crate::wire::{Codec, Expect, Garbage, Outcome, Step, excerpt};
+use crate::wire::{Codec, Expect, Garbage, Login, Outcome, Step, excerpt};
 use crate::workload::content::Check;
 use crate::workload::ledger::Floor;
 use crate::workload::mix::Verb;
@@ -87,9 +87,10 @@ impl<C: Codec> Conn<C> {
     }
 
     /// A fresh connection begins: nothing of the old one is left.
-    pub(super) fn restart(&mut self) {
+    pub(super) fn restart(&mut self, login: &std::sync::Arc<Login>) {
         debug_assert!(self.pending.is_empty());
         self.codec = C::new();
+        self.codec.login(login);
         self.value = None;
         self.found = 0;
         self.first_byte_ns = 0;

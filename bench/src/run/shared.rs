@@ -155,7 +155,7 @@ impl Shared {
                 let traced = if traced == 0 { 16 } else { u64::from(traced) };
                 let len = match spread {
                     Spread::Trace => traced,
-                    spread => spread.draw(mix64(key_hash(id) ^ 0x6c65_6e), traced),
+                    spread => spread.draw(mix64(key_hash(id) ^ 0x006c_656e), traced),
                 };
                 len.clamp(1, limit) as usize
             }
@@ -165,7 +165,7 @@ impl Shared {
     /// The value's length.
     #[inline]
     pub(crate) fn value_len(&self, id: u64, traced: u32) -> usize {
-        self.plan.value_length.draw(mix64(key_hash(id) ^ 0x7661_6c), u64::from(traced)) as usize
+        self.plan.value_length.draw(mix64(key_hash(id) ^ 0x0076_616c), u64::from(traced)) as usize
     }
 }
 

@@ -121,7 +121,7 @@ impl<C: Codec> Worker<C> {
     fn connect(&mut self, ctx: &mut DriverCtx, number: u32) {
         let conn = &mut self.conns[number as usize];
         let endpoint = &self.shared.plan.endpoints[conn.endpoint as usize];
-        conn.restart();
+        conn.restart(&self.shared.plan.login);
         conn.since_ns = self.shared.now_ns();
         match ctx.connect_with_timeout(endpoint.address, self.shared.plan.connect_timeout) {
             Ok(token) => {

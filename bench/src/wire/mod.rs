@@ -11,6 +11,7 @@
 pub mod memcache_binary;
 pub mod memcache_meta;
 pub mod memcache_text;
+pub mod momento;
 pub mod ping;
 pub mod resp;
 
@@ -197,12 +198,23 @@ pub fn excerpt(bytes: &[u8]) -> String {
     bytes[..bytes.len().min(40)].escape_ascii().to_string()
 }
 
+/// What a protocol with accounts is told first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Login {
+    /// The cache's name.
+    pub cache: String,
+    /// The secret that opens it.
+    pub token: String,
+}
+
 /// A protocol: one value a connection.
 pub trait Codec: Send + 'static {
     /// A fresh connection.
     fn new() -> Self
     where
         Self: Sized;
+    /// Hands over what the greeting and the requests need; only Momento has it.
+    fn login(&mut self, _login: &std::sync::Arc<Login>) {}
     /// Writes what has to be said first; gives what its reply is, or `None` when nothing is said.
     fn greet(&mut self, _out: &mut Vec<u8>) -> Option<Expect> {
         None
@@ -295,10 +307,13 @@ pub(crate) mod testing {
     //! Tables of bytes in, replies out, each split at every byte.
     use super::*;
 
+    /// A value: bytes, place, key, flags, token.
+    type ReadValue = (Vec<u8>, Option<usize>, Option<Vec<u8>>, Option<u32>, u64);
+
     /// What was read of one reply, values gathered.
     #[derive(Debug, PartialEq, Eq, Default)]
     pub(crate) struct Read {
-        pub(crate) values: Vec<(Vec<u8>, Option<usize>, Option<Vec<u8>>, Option<u32>, u64)>,
+        pub(crate) values: Vec<ReadValue>,
         pub(crate) outcome: Option<Outcome>,
         pub(crate) words: Vec<u8>,
     }
