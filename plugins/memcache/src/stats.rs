@@ -120,15 +120,15 @@ fn general(plugin: &Memcache, service: &Service, emit: &mut Emit<'_>) {
     for (value, (name, _)) in plugin.counters.totals().iter().zip(NAMES) {
         emit(name, &value.to_string());
     }
-    emit("bytes_read", host.get(&["bytes_received", "bytes_read", "bytes_in"]));
-    emit("bytes_written", host.get(&["bytes_sent", "bytes_written", "bytes_out"]));
+    emit("bytes_read", host.get(&["bytes_received", "received_bytes"]));
+    emit("bytes_written", host.get(&["bytes_sent", "sent_bytes"]));
     emit("limit_maxbytes", store.get(&["memory_limit_bytes"]));
     emit("accepting_conns", "1");
     emit("threads", &service.ctx().workers().to_string());
     emit("hash_power_level", store.get(&["hashtable_power", "table_power"]));
     emit("hash_bytes", store.get(&["hashtable_bytes", "table_bytes"]));
     emit("log_watchers", &plugin.watchers().to_string());
-    emit("bytes", store.get(&["memory_used_bytes"]));
+    emit("bytes", store.get(&["item_bytes", "memory_used_bytes"]));
     emit("curr_items", store.get(&["items"]));
     emit("evictions", store.get(&["evictions", "evicted"]));
     emit("reclaimed", store.get(&["expired"]));
@@ -194,7 +194,7 @@ fn items(service: &Service, emit: &mut Emit<'_>) {
     }
     for (name, from) in [
         ("number", &["items"][..]),
-        ("mem_requested", &["memory_used_bytes"]),
+        ("mem_requested", &["item_bytes", "memory_used_bytes"]),
         ("evicted", &["evictions", "evicted"]),
         ("reclaimed", &["expired"]),
         ("outofmemory", &["no_memory", "out_of_memory"]),
@@ -209,7 +209,7 @@ fn slabs(plugin: &Memcache, service: &Service, emit: &mut Emit<'_>) {
     let (_, store) = Known::gather(service);
     let counted = plugin.counters.totals();
     emit("1:used_chunks", store.get(&["items"]));
-    emit("1:mem_requested", store.get(&["memory_used_bytes"]));
+    emit("1:mem_requested", store.get(&["item_bytes", "memory_used_bytes"]));
     for (value, (name, _)) in counted.iter().zip(NAMES) {
         let slab_rows = [
             "get_hits",
@@ -226,7 +226,7 @@ fn slabs(plugin: &Memcache, service: &Service, emit: &mut Emit<'_>) {
         }
     }
     emit("active_slabs", "1");
-    emit("total_malloced", store.get(&["memory_allocated_bytes", "memory_limit_bytes"]));
+    emit("total_malloced", store.get(&["memory_used_bytes"]));
     service.backend_stats("slabs", emit);
 }
 
