@@ -48,6 +48,9 @@ pub(crate) struct Shared {
     pub(crate) expiry_checked_ms: AtomicU64,
     /// Bytes held by unfinished reservations.
     pub(crate) reserved_bytes: AtomicU64,
+    /// Base time of deadlines in unix milliseconds plus one; 0 until the first
+    /// worker tells the time.
+    pub(crate) base_ms: AtomicU64,
     /// Number of flushes.
     pub(crate) life: AtomicU64,
     /// The last time a scan asked for a page (ms since base, 0 for never).
@@ -78,6 +81,7 @@ impl Cache {
             expiry_cursor: AtomicU64::new(0),
             expiry_checked_ms: AtomicU64::new(0),
             reserved_bytes: AtomicU64::new(0),
+            base_ms: AtomicU64::new(plan.config.now_ms.map_or(0, |now| now + 1)),
             life: AtomicU64::new(0),
             scanned_ms: AtomicU64::new(0),
             plan,
@@ -155,6 +159,23 @@ impl Cache {
 pub struct Retained(pub u64);
 
 impl Shared {
+    /// Base time of deadlines, in unix milliseconds.
+    #[inline]
+    pub(crate) fn base_ms(&self) -> u64 {
+        self.base_ms.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
+    /// Base time, fixed at an hour before the first time told if it was open, so
+    /// that clocks may differ a little.
+    pub(crate) fn base_ms_at(&self, now_ms: u64) -> u64 {
+        if self.base_ms.load(Ordering::Relaxed) == 0 {
+            let base = now_ms.saturating_sub(3_600_000) + 1;
+            // Whoever is first decides.
+            let _ = self.base_ms.compare_exchange(0, base, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        self.base_ms()
+    }
+
     pub(crate) fn release(&self, retained: Retained) {
         let id = u32::try_from(retained.0 - 1).expect("a number that `retain` gave");
         // Release: reads of the value are over when the reclaimer sees the count.

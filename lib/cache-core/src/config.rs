@@ -113,8 +113,9 @@ pub struct Config {
     pub workers: usize,
     /// Seed of the key hash; choose it at random unless repeatable runs are wanted.
     pub seed: u64,
-    /// Time of the start in unix milliseconds; deadlines are counted from here.
-    pub now_ms: u64,
+    /// Earliest time that workers will tell, in unix milliseconds; `None` takes
+    /// an hour before the first. Deadlines reach 34 years from here.
+    pub now_ms: Option<u64>,
     /// Estimate the miss ratio at other memory sizes.
     pub miss_ratio_curve: bool,
     /// Told about every evicted and expired item.
@@ -152,7 +153,7 @@ impl Config {
             prefault: false,
             workers: 1,
             seed: 0,
-            now_ms: 0,
+            now_ms: None,
             miss_ratio_curve: true,
             observer: None,
         }
@@ -172,8 +173,10 @@ pub const HEAP_SIZE_MIN: usize = 64 << 10;
 #[cfg(not(loom))]
 pub const SEGMENT_SIZE_MIN: usize = 4 << 10;
 #[cfg(loom)]
+#[allow(missing_docs)]
 pub const HEAP_SIZE_MIN: usize = 64;
 #[cfg(loom)]
+#[allow(missing_docs)]
 pub const SEGMENT_SIZE_MIN: usize = 64;
 /// Buckets of the smallest table that grows.
 #[cfg(not(loom))]

@@ -143,8 +143,10 @@ fn displacement_beside_a_reader_never_hides_the_entry() {
         }
         // Key 1 stands in the last free place of those buckets.
         let victim = Entry::new(hash_of(1).tag(), 0, 17);
-        let home = if view.old.pair(hash_of(1)).0 == first { first } else { view.old.pair(hash_of(1)).0 };
-        let free = view.old.bucket(home).iter().find(|s| s.load(crate::sync::Ordering::Acquire) == 0);
+        let home =
+            if view.old.pair(hash_of(1)).0 == first { first } else { view.old.pair(hash_of(1)).0 };
+        let free =
+            view.old.bucket(home).iter().find(|s| s.load(crate::sync::Ordering::Acquire) == 0);
         let Some(free) = free else { return };
         free.store(victim.0, crate::sync::Ordering::Release);
         let other = Arc::clone(&index);
@@ -160,7 +162,12 @@ fn growing(keys: u8) -> (Arc<Index>, Box<View>) {
         put(&index, key, 1);
     }
     let old = Arc::clone(&index.view().old);
-    let former = index.publish(Box::new(View { old, new: Some(Arc::new(table(2, 2))), filling: true, life: 0 }));
+    let former = index.publish(Box::new(View {
+        old,
+        new: Some(Arc::new(table(2, 2))),
+        filling: true,
+        life: 0,
+    }));
     (Arc::new(index), former)
 }
 
@@ -209,7 +216,8 @@ fn a_writer_that_sees_growth_announced_agrees_with_one_that_fills() {
         let index = Index::new(table(1, 1));
         let old = Arc::clone(&index.view().old);
         let new = Arc::new(table(2, 2));
-        let announced = View { old: Arc::clone(&old), new: Some(Arc::clone(&new)), filling: false, life: 0 };
+        let announced =
+            View { old: Arc::clone(&old), new: Some(Arc::clone(&new)), filling: false, life: 0 };
         let first = index.publish(Box::new(announced));
         let index = Arc::new(index);
         let other = Arc::clone(&index);
@@ -357,7 +365,8 @@ fn racing_updates_are_both_applied() {
         b.store(b"n", &[b"x"], &Store::default()).unwrap();
         let append = |w: &crate::worker::Worker, what: &'static [u8]| {
             let meta = Meta::default();
-            w.update(b"n", |_| Edit::Replace { value: NewValue::Append(what), meta, cas: None }).unwrap();
+            w.update(b"n", |_| Edit::Replace { value: NewValue::Append(what), meta, cas: None })
+                .unwrap();
         };
         let t = thread::spawn(move || {
             a.enter(1);
@@ -401,7 +410,12 @@ fn a_reservation_committed_while_its_segment_is_evicted_is_whole_or_gone() {
         let (mut a, mut b) = (cache.worker(0).unwrap(), cache.worker(1).unwrap());
         a.enter(1);
         b.enter(1);
-        let request = ReserveRequest { key: b"r", value_len: 20, meta: Meta::default(), room_for_meta: false };
+        let request = ReserveRequest {
+            key: b"r",
+            value_len: 20,
+            meta: Meta::default(),
+            room_for_meta: false,
+        };
         let mut slow = b.reserve(&request).unwrap();
         let given_up = b.reserve(&request).unwrap();
         // Its segment is sealed when the next one is opened.

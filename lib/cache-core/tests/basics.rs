@@ -6,7 +6,7 @@ use cache_core::*;
 const T0: u64 = 1_700_000_000_000;
 
 fn cache(heap: usize) -> Cache {
-    Cache::new(Config { now_ms: T0, ..Config::new(heap) }).unwrap()
+    Cache::new(Config { now_ms: Some(T0), ..Config::new(heap) }).unwrap()
 }
 
 fn set(w: &Worker, key: &[u8], value: &[u8]) {
@@ -227,7 +227,8 @@ fn the_table_grows_without_losing_an_item() {
 #[test]
 fn every_policy_keeps_storing_when_full_and_never_returns_a_wrong_value() {
     for policy in PolicyKind::ALL {
-        let cache = Cache::new(Config { policy, now_ms: T0, ..Config::new(2 << 20) }).unwrap();
+        let cache =
+            Cache::new(Config { policy, now_ms: Some(T0), ..Config::new(2 << 20) }).unwrap();
         let mut w = cache.worker(0).unwrap();
         let mut gone = 0;
         for i in 0..150_000u32 {
@@ -280,7 +281,8 @@ fn flush_empties_the_cache_and_leaves_it_usable() {
 #[test]
 fn values_larger_than_a_segment_are_stored_in_pieces() {
     let cache =
-        Cache::new(Config { max_value_size: 1 << 20, now_ms: T0, ..Config::new(8 << 20) }).unwrap();
+        Cache::new(Config { max_value_size: 1 << 20, now_ms: Some(T0), ..Config::new(8 << 20) })
+            .unwrap();
     let segment = cache.stats().segment_size as usize;
     assert!(segment < 100_000);
     let mut w = cache.worker(0).unwrap();
@@ -393,7 +395,8 @@ fn a_retained_value_survives_everything_that_happens_to_its_item() {
 #[test]
 fn a_reservation_survives_churn_and_an_abandoned_one_leaves_nothing() {
     let cache =
-        Cache::new(Config { max_value_size: 1 << 19, now_ms: T0, ..Config::new(4 << 20) }).unwrap();
+        Cache::new(Config { max_value_size: 1 << 19, now_ms: Some(T0), ..Config::new(4 << 20) })
+            .unwrap();
     let mut w = cache.worker(0).unwrap();
     for value_len in [100usize, 3000, 200_000] {
         w.enter(T0);
@@ -437,6 +440,7 @@ fn a_pass_visits_every_item_that_stays() {
         w.enter(T0 + 2 + pages);
         cursor = w.iterate(cursor, 100, |item| {
             seen.insert(item.key().to_vec());
+            true
         });
         for i in 0..15u64 {
             let n = 1_000_000 + pages * 50 + i;

@@ -9,8 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Did {
     Set(u8),
-    Add { value: u8, done: bool },
-    Swap { from: u8, to: u8, done: bool },
+    Add {
+        value: u8,
+        done: bool,
+    },
+    Swap {
+        from: u8,
+        to: u8,
+        done: bool,
+    },
     Get(Option<u8>),
     Delete(bool),
     /// Doubles and adds; answers what it saw.
@@ -40,12 +47,19 @@ fn after(state: Option<u8>, did: Did) -> Option<Option<u8>> {
         },
         Did::Get(seen) => (seen == state).then_some(state),
         Did::Delete(done) => (done == state.is_some()).then_some(None),
-        Did::Update(seen) => (seen == state).then_some(Some(seen.map_or(1, |v| v.wrapping_mul(2).wrapping_add(1)))),
+        Did::Update(seen) => {
+            (seen == state).then_some(Some(seen.map_or(1, |v| v.wrapping_mul(2).wrapping_add(1))))
+        }
     }
 }
 
 /// Whether some order explains the events (depth first, states seen once).
-fn explains(events: &[Event], taken: u32, state: Option<u8>, dead: &mut HashSet<(u32, Option<u8>)>) -> bool {
+fn explains(
+    events: &[Event],
+    taken: u32,
+    state: Option<u8>,
+    dead: &mut HashSet<(u32, Option<u8>)>,
+) -> bool {
     if taken.count_ones() as usize == events.len() {
         return true;
     }
@@ -127,7 +141,8 @@ fn run(policy: PolicyKind, rounds: u32, heap: usize, background: bool) {
 fn operate(worker: &Worker, key: &[u8], value: u8, what: u8) -> Did {
     let one = |item: &Item<'_>| item.value().unwrap()[0];
     let store = |condition| {
-        worker.store(key, &[&[value]], &Store { condition, ..Store::default() }).unwrap().status == Status::Done
+        worker.store(key, &[&[value]], &Store { condition, ..Store::default() }).unwrap().status
+            == Status::Done
     };
     match what {
         0 => {
@@ -172,10 +187,8 @@ fn the_checker_refuses_what_no_order_explains() {
     let at = |did, begin, end| Event { did, begin, end };
     let lost = [at(Did::Set(1), 0, 1), at(Did::Get(None), 2, 3)];
     assert!(!explains(&lost, 0, None, &mut HashSet::new()));
-    let twice = [
-        at(Did::Add { value: 1, done: true }, 0, 3),
-        at(Did::Add { value: 2, done: true }, 1, 2),
-    ];
+    let twice =
+        [at(Did::Add { value: 1, done: true }, 0, 3), at(Did::Add { value: 2, done: true }, 1, 2)];
     assert!(!explains(&twice, 0, None, &mut HashSet::new()));
     let fine = [at(Did::Set(1), 0, 3), at(Did::Get(None), 1, 2)];
     assert!(explains(&fine, 0, None, &mut HashSet::new()));

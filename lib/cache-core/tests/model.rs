@@ -76,7 +76,9 @@ fn key_of(key: u8) -> Vec<u8> {
 
 /// Bytes that only this key's write number `n` may hold.
 fn value_of(key: u8, n: u32, len: usize) -> Vec<u8> {
-    (0..len as u32).map(|i| (i.wrapping_mul(31) ^ n.wrapping_mul(0x9E37_79B9) ^ u32::from(key) << 3) as u8).collect()
+    (0..len as u32)
+        .map(|i| (i.wrapping_mul(31) ^ n.wrapping_mul(0x9E37_79B9) ^ u32::from(key) << 3) as u8)
+        .collect()
 }
 
 fn bytes(item: &Item<'_>) -> Vec<u8> {
@@ -88,7 +90,8 @@ fn bytes(item: &Item<'_>) -> Vec<u8> {
 
 impl Bed {
     fn new(policy: PolicyKind, heap: usize) -> Self {
-        let config = Config { policy, now_ms: T0, max_value_size: 30_000, ..Config::new(heap) };
+        let config =
+            Config { policy, now_ms: Some(T0), max_value_size: 30_000, ..Config::new(heap) };
         let cache = Cache::new(config).unwrap();
         let worker = cache.worker(0).unwrap();
         Self { cache, worker, map: HashMap::new(), now: T0, writes: 0 }
@@ -111,7 +114,9 @@ impl Bed {
                 self.map.remove(&key);
                 None
             }
-            (None, Some(seen)) => panic!("key {key} is there and should not be: {} bytes", seen.0.len()),
+            (None, Some(seen)) => {
+                panic!("key {key} is there and should not be: {} bytes", seen.0.len())
+            }
             (Some(expected), Some((value, flags, deadline))) => {
                 assert_eq!(value, expected.value, "value of {key}");
                 assert_eq!((flags, deadline), (expected.flags, expected.deadline), "meta of {key}");
@@ -137,7 +142,8 @@ impl Bed {
     fn run(&mut self, op: &Op) {
         match *op {
             Op::Get(key) => {
-                let seen = self.worker.get(&key_of(key)).map(|i| (bytes(&i), i.flags(), i.deadline_ms()));
+                let seen =
+                    self.worker.get(&key_of(key)).map(|i| (bytes(&i), i.flags(), i.deadline_ms()));
                 self.agree(key, seen);
             }
             Op::Gets(key) => {
@@ -157,8 +163,15 @@ impl Bed {
                     Condition::IfPresent,
                     Condition::IfEqual(&wanted),
                 ][usize::from(condition)];
-                let meta = Meta { flags: self.writes, marks: key & 15, deadline_ms: self.deadline(ttl) };
-                let store = Store { meta, condition, keep_deadline: keep, want_old: keep, ..Store::default() };
+                let meta =
+                    Meta { flags: self.writes, marks: key & 15, deadline_ms: self.deadline(ttl) };
+                let store = Store {
+                    meta,
+                    condition,
+                    keep_deadline: keep,
+                    want_old: keep,
+                    ..Store::default()
+                };
                 let out = self.worker.store(&key_of(key), &[&value], &store).unwrap();
                 let expected = match (condition, &before) {
                     (Condition::IfAbsent, Some(_)) => Status::Present,
@@ -167,7 +180,10 @@ impl Bed {
                 };
                 assert_eq!(out.status, expected, "{op:?}");
                 if keep {
-                    assert_eq!(out.old.map(|i| bytes(&i)), before.as_ref().map(|s| s.value.clone()));
+                    assert_eq!(
+                        out.old.map(|i| bytes(&i)),
+                        before.as_ref().map(|s| s.value.clone())
+                    );
                 }
                 if expected == Status::Done {
                     let deadline = match before {
@@ -207,11 +223,16 @@ impl Bed {
                 let out = self.worker.update(&key_of(key), |item| {
                     assert_eq!(item.map(bytes), shown.as_ref().map(|s| s.value.clone()));
                     let meta = item.map_or(Meta::default(), Meta::of);
-                    let value = if append { NewValue::Append(&more) } else { NewValue::Prepend(&more) };
+                    let value =
+                        if append { NewValue::Append(&more) } else { NewValue::Prepend(&more) };
                     Edit::Replace { value, meta, cas: None }
                 });
                 let old = before.unwrap_or(Stored { value: vec![], flags: 0, deadline: 0 });
-                let value = if append { [&old.value[..], &more].concat() } else { [&more[..], &old.value].concat() };
+                let value = if append {
+                    [&old.value[..], &more].concat()
+                } else {
+                    [&more[..], &old.value].concat()
+                };
                 match out {
                     Ok(_) => {
                         self.map.insert(key, Stored { value, ..old });
@@ -235,7 +256,11 @@ impl Bed {
                 match before {
                     None => assert_eq!(out.status, Status::Absent),
                     Some(before) if condition.allows(before.deadline, deadline) => {
-                        assert!(matches!(out.status, Status::Done | Status::Kept), "{:?}", out.status);
+                        assert!(
+                            matches!(out.status, Status::Done | Status::Kept),
+                            "{:?}",
+                            out.status
+                        );
                         self.map.insert(key, Stored { deadline, ..before });
                     }
                     Some(_) => assert_eq!(out.status, Status::Mismatch),
@@ -263,8 +288,12 @@ impl Bed {
             }
             Op::Reserve { key, len, churn, abandon } => {
                 let value = self.fresh(key, len);
-                let request =
-                    ReserveRequest { key: &key_of(key), value_len: len, meta: Meta::default(), room_for_meta: len % 2 == 0 };
+                let request = ReserveRequest {
+                    key: &key_of(key),
+                    value_len: len,
+                    meta: Meta::default(),
+                    room_for_meta: len % 2 == 0,
+                };
                 let Ok(mut reservation) = self.worker.reserve(&request) else { return };
                 for i in 0..churn {
                     self.worker.enter(self.now);
@@ -276,9 +305,11 @@ impl Bed {
                 reservation.fill(&value);
                 let deadline_ms = self.deadline(if len % 3 == 0 { 5000 } else { 0 });
                 let meta = Meta { flags: self.writes, marks: 0, deadline_ms };
-                let out = self.worker.commit(reservation, &Store { meta, ..Store::default() }).unwrap();
+                let out =
+                    self.worker.commit(reservation, &Store { meta, ..Store::default() }).unwrap();
                 assert_eq!(out.status, Status::Done);
-                self.map.insert(key, Stored { value, flags: self.writes, deadline: meta.deadline_ms });
+                self.map
+                    .insert(key, Stored { value, flags: self.writes, deadline: meta.deadline_ms });
                 self.look(key);
             }
             Op::Pass(ms) => {
@@ -300,6 +331,7 @@ impl Bed {
                 loop {
                     cursor = self.worker.iterate(cursor, 10, |item| {
                         seen.insert(item.key().to_vec());
+                        true
                     });
                     if cursor == Cursor(0) {
                         break;
@@ -308,7 +340,11 @@ impl Bed {
                 }
                 for key in 0..KEYS {
                     let there = self.look(key).is_some();
-                    assert_eq!(seen.contains(&key_of(key)), there, "a scan shows what is there: {key}");
+                    assert_eq!(
+                        seen.contains(&key_of(key)),
+                        there,
+                        "a scan shows what is there: {key}"
+                    );
                 }
             }
         }

@@ -43,8 +43,16 @@ fn an_item_that_cannot_fit_is_refused_and_costs_nothing() {
         set(&w, &i.to_le_bytes(), b"small");
     }
     let huge = vec![0; 2 << 20];
-    assert!(matches!(w.store(b"huge", &[&huge], &Store::default()), Err(Error::ValueTooLong { .. })));
-    let request = ReserveRequest { key: b"huge", value_len: 2 << 20, meta: Meta::default(), room_for_meta: true };
+    assert!(matches!(
+        w.store(b"huge", &[&huge], &Store::default()),
+        Err(Error::ValueTooLong { .. })
+    ));
+    let request = ReserveRequest {
+        key: b"huge",
+        value_len: 2 << 20,
+        meta: Meta::default(),
+        room_for_meta: true,
+    };
     assert!(matches!(w.reserve(&request), Err(Error::ValueTooLong { .. })));
     assert_eq!(cache.len(), 100);
     assert_eq!(cache.stats().counters.evicted, 0);
@@ -53,7 +61,8 @@ fn an_item_that_cannot_fit_is_refused_and_costs_nothing() {
 #[test]
 fn accounts_are_zero_after_everything_was_deleted() {
     for policy in PolicyKind::ALL {
-        let cache = Cache::new(Config { policy, now_ms: T0, ..Config::new(512 << 10) }).unwrap();
+        let cache =
+            Cache::new(Config { policy, now_ms: Some(T0), ..Config::new(512 << 10) }).unwrap();
         let mut w = cache.worker(0).unwrap();
         for i in 0..30_000u32 {
             if i % 8 == 0 {
@@ -115,7 +124,11 @@ fn a_small_heap_holds_items_for_most_of_its_bytes() {
             set(&w, &i.to_le_bytes(), &[0; 91]);
         }
         let share = cache.stats().item_bytes as f64 / heap as f64;
-        assert!(share > if heap < 1 << 20 { 0.5 } else { 0.8 }, "{heap}: {share:.3} {:?}", cache.stats());
+        assert!(
+            share > if heap < 1 << 20 { 0.5 } else { 0.8 },
+            "{heap}: {share:.3} {:?}",
+            cache.stats()
+        );
     }
 }
 

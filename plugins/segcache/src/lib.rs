@@ -25,7 +25,6 @@ use crucible_plugin_api::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use settings::{ByteSize, Settings};
 
@@ -47,13 +46,11 @@ pub struct Worker {
     /// Bodies on their way, by token.
     bodies: HashMap<u64, Reservation>,
     last_token: u64,
+    /// Guards handed out so far.
+    guards: u64,
     /// Descriptions of values in several pieces, until the sweep ends.
     parts: Vec<Box<[crucible_plugin_api::abi::op::Buf]>>,
     hashes: Vec<cache_core::KeyHash>,
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 impl Backend for Segcache {
@@ -64,8 +61,6 @@ impl Backend for Segcache {
         let wanted = Arc::new(events::Wanted::default());
         let config = Config {
             workers: env.workers().max(1) + EXTRA_WORKERS,
-            // An hour before now, so that clocks may differ a little.
-            now_ms: unix_ms().saturating_sub(3_600_000),
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u64),
             observer: Some(events::observer(&wanted)),
             ..settings.config()?
@@ -116,6 +111,7 @@ impl Backend for Segcache {
             ctx,
             bodies: HashMap::new(),
             last_token: 0,
+            guards: 0,
             parts: Vec::new(),
             hashes: Vec::new(),
         }
@@ -128,12 +124,16 @@ impl Backend for Segcache {
     }
 
     fn retain(&self, worker: &mut Worker, view: &ItemView) -> Option<u64> {
-        Some(worker.store.retain_place(view.guard).0)
+        // Each guard is a number of its own: count 21 | worker 10 | segment 32.
+        worker.guards = (worker.guards + 1) & ((1 << 21) - 1);
+        let id = u64::from(worker.ctx.worker_id() & 0x3ff);
+        let segment = worker.store.retain_place(view.guard).0;
+        Some((worker.guards << 42) | (id << 32) | segment)
     }
 
     fn release(&self, worker: &mut Worker, guards: &[u64]) {
         for guard in guards {
-            worker.store.release(cache_core::Retained(*guard));
+            worker.store.release(cache_core::Retained(u64::from(*guard as u32)));
         }
     }
 
@@ -188,8 +188,7 @@ impl Backend for Segcache {
         worker.store.set_now(worker.ctx.now_ms());
         let mut parts = Vec::new();
         let next = worker.store.iterate(Cursor(cursor), budget, |item| {
-            // Whole buckets are visited: what is left of one is seen again.
-            ops::with_item(item, &mut parts, |shown| visit(item.key(), shown));
+            ops::with_item(item, &mut parts, |shown| visit(item.key(), shown))
         });
         Ok(next.0)
     }

@@ -50,12 +50,13 @@ fn run_one(worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Part
         OpCode::GET | OpCode::META if !op.raw().opts.has(Opts::SET_EXPIRY) => {
             read(worker, op, hash, parts);
         }
-        OpCode::STORE => store(worker, op, hash, parts),
+        OpCode::STORE if store_options(op).is_some() => store(worker, op, hash, parts),
         OpCode::COMMIT => commit(worker, op, parts),
         OpCode::DELETE if delete_condition(op).is_some() => delete(worker, op, parts),
         OpCode::APPEND | OpCode::PREPEND => join(worker, op, hash, parts),
         OpCode::TOUCH if op.raw().condition == Condition::ALWAYS => touch(worker, op, parts),
-        OpCode::GET
+        OpCode::STORE
+        | OpCode::GET
         | OpCode::META
         | OpCode::ARITH
         | OpCode::TOUCH

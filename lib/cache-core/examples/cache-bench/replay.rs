@@ -73,9 +73,9 @@ fn equal_objects(capacity: u64, policy: PolicyKind, size_aware: bool) -> Setup {
     let each = capacity.div_ceil(segments).max(1) as usize;
     let size = (each * 24).next_power_of_two().max(4096);
     let item_len = (size - 8) / each;
-    // Whole segments of `each` items; what is over stays out.
     let live = (capacity as f64 / each as f64).round() as u64;
-    let spare = 3 + u64::from(policy == PolicyKind::Merge) * 2;
+    // Of the segments kept ahead, about two are being emptied or filled.
+    let spare = 1 + u64::from(policy == PolicyKind::Merge) * 2;
     let count = live + spare;
     Setup {
         policy,

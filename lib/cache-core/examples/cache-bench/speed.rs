@@ -169,7 +169,7 @@ fn scaling(
     threads: usize,
 ) -> Result<Vec<(String, f64)>, String> {
     drop(worker);
-    let mut per_second = |threads: usize| -> Result<f64, String> {
+    let per_second = |threads: usize| -> Result<f64, String> {
         let begin = Instant::now();
         std::thread::scope(|scope| {
             for t in 0..threads {

@@ -103,7 +103,7 @@ impl Worker {
     /// Sets the time for the operations that follow; it never goes back.
     #[inline]
     pub fn set_now(&self, now_ms: u64) {
-        let now = now_ms.saturating_sub(self.shared.plan.config.now_ms);
+        let now = now_ms.saturating_sub(self.shared.base_ms_at(now_ms));
         if now > self.now.get() {
             self.now.set(now);
         }
@@ -192,7 +192,7 @@ impl Worker {
             return 0;
         }
         // A deadline before the base time has passed; so has 1.
-        deadline_ms.saturating_sub(self.shared.plan.config.now_ms).clamp(1, DEADLINE_MAX)
+        deadline_ms.saturating_sub(self.shared.base_ms()).clamp(1, DEADLINE_MAX)
     }
 
     /// Whether an item with this deadline is past it.
@@ -207,7 +207,7 @@ impl Worker {
     fn item_at(&self, location: u64, hits: u8) -> Item<'_> {
         // SAFETY: the caller found it in this sweep (or claimed its segment);
         // the item borrows this worker, so it ends with the sweep.
-        unsafe { Item::at(&self.shared.segments, location, self.shared.plan.config.now_ms, hits) }
+        unsafe { Item::at(&self.shared.segments, location, self.shared.base_ms(), hits) }
     }
 
     /// Books an entry that this worker has just taken out of the index, in a

@@ -283,7 +283,8 @@ impl Worker {
         let item = self.item_at(found.entry.location(), found.entry.count());
         let expired = self.is_expired(item.header().deadline);
         if !expired && let Err(status) = condition.check(Some(&item)) {
-            return Outcome::of(status);
+            self.lent.set(true);
+            return Outcome { old: Some(item.with_cas()), ..Outcome::of(status) };
         }
         guard.remove(found);
         let life = guard.life();
