@@ -100,6 +100,10 @@ impl EventHandler for Floor {
         Consumed::Bytes(at)
     }
 
+    fn on_stop(&mut self, ctx: &mut DriverCtx) {
+        println!("{:?}", ctx.stats());
+    }
+
     fn on_fill(&mut self, ctx: &mut DriverCtx, conn: ConnToken, result: FillResult) {
         if result.outcome == FillOutcome::Complete {
             ctx.send(conn, b"+OK\r\n");

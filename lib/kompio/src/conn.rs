@@ -103,6 +103,8 @@ pub(crate) struct Conn {
     pub(crate) flags: u32,
     pub(crate) fd: RawFd,
     pub(crate) small_streak: u8,
+    /// By-reference parts are to be copied as soon as the kernel lets go of them.
+    pub(crate) unpin: bool,
     pub(crate) reason: CloseReason,
     /// Unconsumed input: in the receive ring during a sweep, in `tail` between sweeps.
     pub(crate) input: *const u8,
@@ -132,6 +134,7 @@ impl Conn {
             flags: 0,
             fd: -1,
             small_streak: 0,
+            unpin: false,
             reason: CloseReason::Local,
             input: std::ptr::null(),
             input_len: 0,

@@ -366,6 +366,49 @@ impl DriverCtx {
         self.find_ref(conn).is_some_and(|c| c.has(flag::CONGESTED))
     }
 
+    /// Bytes queued by reference: memory that is pinned until this connection's peer reads.
+    pub fn pinned_bytes(&self, conn: ConnToken) -> usize {
+        let Some(c) = self.find_ref(conn) else { return 0 };
+        [&c.out, &c.sending].into_iter().flatten().map(|block| block.parts_len).sum()
+    }
+
+    /// Gives by-reference memory back although the peer does not read: what is left of the
+    /// queued parts is copied and their ids are released. Parts that are with the kernel follow
+    /// when it has taken them back; memory of a zero-copy send waits for its notification.
+    pub fn unpin(&mut self, conn: ConnToken) {
+        if self.pinned_bytes(conn) == 0 {
+            return;
+        }
+        let Some(c) = self.find(conn) else { return };
+        if let Some(block) = c.out.take_if(|block| !block.parts.is_empty()) {
+            let copy = self.copied(block, None);
+            self.conns.at(conn.index() as u32).out = Some(copy);
+        }
+        self.conns.at(conn.index() as u32).unpin = true;
+        self.touch(conn);
+    }
+
+    /// Replaces the sending half by a copy, when that was asked for. The kernel must not have it.
+    pub(crate) fn unpin_sending(&mut self, slot: u32) {
+        let c = self.conns.at(slot);
+        debug_assert!(!c.has(flag::SEND_ARMED));
+        c.unpin = false;
+        let Some(block) = c.sending.take_if(|block| !block.parts.is_empty()) else { return };
+        let entry = c.has(flag::SEND_ZERO_COPY).then_some(c.zero_copy_entry);
+        c.unset(flag::SEND_ZERO_COPY);
+        let copy = self.copied(block, entry);
+        self.conns.at(slot).sending = Some(copy);
+    }
+
+    /// A block with the same bytes left and no parts; the original ends.
+    fn copied(&mut self, mut block: Box<Block>, entry: Option<u32>) -> Box<Block> {
+        let mut copy = self.outs.take();
+        block.copy_rest(&mut copy.bytes);
+        copy.accounted = std::mem::take(&mut block.accounted);
+        self.finish_block(block, entry);
+        copy
+    }
+
     // ---- life -------------------------------------------------------------------------------
 
     /// Whether the token names a connection that has not been closed (from either side).

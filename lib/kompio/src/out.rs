@@ -12,7 +12,7 @@
 //!
 //! # Safety
 //! A part's memory is vouched for by whoever called [`OutBuf::push_ref`]; this file only turns
-//! it into `iovec`s and never reads it.
+//! it into `iovec`s, and reads it only in `copy_rest`.
 #![allow(unsafe_code)]
 
 use crate::limits;
@@ -68,7 +68,7 @@ impl Block {
         self.bytes.len() + self.parts_len
     }
 
-    #[cfg(test)]
+    #[inline]
     pub(crate) fn remaining(&self) -> usize {
         self.total() - self.sent
     }
@@ -101,6 +101,25 @@ impl Block {
             return Span::One { ptr: rest.as_ptr(), len, by_reference: false };
         }
         self.build()
+    }
+
+    /// Appends what is left to `into`, the parts' bytes copied.
+    pub(crate) fn copy_rest(&mut self, into: &mut Vec<u8>) {
+        into.reserve(self.remaining());
+        while self.remaining() > 0 {
+            let before = into.len();
+            // SAFETY: pieces of the inline bytes, or of parts that whoever pushed them vouches
+            // for until they are released, which is after this.
+            let mut copy =
+                |ptr, len| into.extend_from_slice(unsafe { std::slice::from_raw_parts(ptr, len) });
+            match self.span() {
+                Span::One { ptr, len, .. } => copy(ptr, len),
+                Span::Many { .. } => {
+                    self.iovecs.iter().for_each(|v| copy(v.iov_base.cast(), v.iov_len));
+                }
+            }
+            self.sent += into.len() - before;
+        }
     }
 
     #[inline(never)]
@@ -330,6 +349,18 @@ mod tests {
             out.block.sent = sent;
             assert_eq!(wire(&mut out.block), &whole[sent..], "resumed at {sent}");
             assert_eq!(out.block.remaining(), whole.len() - sent);
+        }
+    }
+
+    #[test]
+    fn the_rest_can_be_copied_from_any_point() {
+        let whole = b"headVALUEMOREtail";
+        for sent in 0..=whole.len() {
+            let mut out = sample();
+            out.block.sent = sent;
+            let mut copy = b">".to_vec();
+            out.block.copy_rest(&mut copy);
+            assert_eq!(copy[1..], whole[sent..], "from {sent}");
         }
     }
 

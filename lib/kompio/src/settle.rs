@@ -35,6 +35,10 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             return;
         }
         let c = self.ctx.conns.at(slot);
+        if c.unpin {
+            self.settle_unpin(slot);
+        }
+        let c = self.ctx.conns.at(slot);
         if c.queued > 0 && !c.has(flag::SEND_ARMED) {
             self.start_send(slot);
         }
@@ -103,6 +107,28 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             return self.kernel.push(op, tag);
         }
         self.kernel.push(op, tag);
+    }
+
+    /// By-reference parts are to be copied: those with the kernel once it gives them back.
+    #[cold]
+    fn settle_unpin(&mut self, slot: u32) {
+        let c = self.ctx.conns.at(slot);
+        if !c.has(flag::SEND_ARMED) {
+            return self.ctx.unpin_sending(slot);
+        }
+        if c.sending.as_ref().is_none_or(|block| block.parts.is_empty()) {
+            c.unpin = false;
+            return;
+        }
+        let target = match c.has(flag::SEND_ZERO_COPY) {
+            true => {
+                let entry = c.zero_copy_entry;
+                Tag::new(Kind::ZeroCopy, entry, self.ctx.zero_copies.generation(entry))
+            }
+            false => Tag::new(Kind::Send, slot, c.generation),
+        };
+        // Asked for again at each touch until it has ended; it ends at once if it waits.
+        self.kernel.push(Op::Cancel { target }, Tag::IGNORE);
     }
 
     /// The zero-copy form of a send, when this connection is worth it.

@@ -324,6 +324,59 @@ impl EventHandler for Store {
 }
 
 #[test]
+fn a_reader_that_does_not_read_gives_pinned_memory_back_and_gets_everything_later() {
+    const LEN: usize = 24 << 20;
+    struct Pins {
+        value: Vec<u8>,
+        tell: mpsc::Sender<Vec<u64>>,
+    }
+    impl EventHandler for Pins {
+        fn on_data(&mut self, ctx: &mut DriverCtx, conn: ConnToken, data: &[u8]) -> Consumed {
+            if data[0] == b'u' {
+                ctx.unpin(conn);
+                return Consumed::Bytes(data.len());
+            }
+            let part = SendPart::Ref { ptr: self.value.as_ptr(), len: LEN, release_id: 7 };
+            // SAFETY: the value is overwritten only after `on_release` named it.
+            unsafe {
+                ctx.send_parts(conn, &[SendPart::Inline(b"<"), part, SendPart::Inline(b">")])
+            };
+            Consumed::Bytes(data.len())
+        }
+        fn on_release(&mut self, _: &mut DriverCtx, ids: &[u64]) {
+            self.value.fill(0);
+            let _ = self.tell.send(ids.to_vec());
+        }
+    }
+    let (tell, told) = mpsc::channel();
+    let roomy = config(|c| {
+        c.output_high_water_bytes = 2 * LEN;
+        c.zero_copy = kompio::ZeroCopy::Off;
+    });
+    let server = KompioBuilder::new(roomy)
+        .bind(any_port())
+        .launch(move |_| Pins {
+            value: (0..LEN).map(|i| (i % 253) as u8).collect(),
+            tell: tell.clone(),
+        })
+        .unwrap();
+    let mut stream = client(&server);
+    stream.write_all(b"get").unwrap();
+    // The first byte of the reply shows that the send is under way; then nothing is read.
+    stream.read_exact(&mut [0]).unwrap();
+    assert!(told.try_recv().is_err());
+    stream.write_all(b"unpin").unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(vec![7]));
+    let mut rest = vec![0; LEN + 1];
+    stream.read_exact(&mut rest).unwrap();
+    assert_eq!(rest.pop(), Some(b'>'));
+    assert!(rest.iter().enumerate().all(|(i, &b)| b == (i % 253) as u8));
+    drop(stream);
+    finish(server);
+    assert!(told.try_recv().is_err(), "released once");
+}
+
+#[test]
 fn large_values_are_received_in_place_and_sent_from_where_they_are() {
     let (tell, told) = mpsc::channel();
     let server = KompioBuilder::new(config(|_| {}))

@@ -2,7 +2,6 @@
 //!
 //! What must always be true: each claim is a row of what servers have got wrong. Run by
 //! `cargo test`.
-#![allow(unsafe_code)]
 
 use std::time::Duration;
 

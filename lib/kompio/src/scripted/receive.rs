@@ -2,6 +2,9 @@
 //!
 //! What must always be true: each claim is a row of what servers have got wrong. Run by
 //! `cargo test`.
+//!
+//! # Safety
+//! Memory lent to fills and sends is a static or a box that the test keeps until the operation ended.
 #![allow(unsafe_code)]
 
 use crate::buffers::Buffers;

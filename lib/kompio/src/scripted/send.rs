@@ -2,6 +2,9 @@
 //!
 //! What must always be true: each claim is a row of what servers have got wrong. Run by
 //! `cargo test`.
+//!
+//! # Safety
+//! Memory lent to fills and sends is a static or a box that the test keeps until the operation ended.
 #![allow(unsafe_code)]
 
 use crate::buffers::Buffers;
@@ -399,6 +402,61 @@ fn a_client_that_never_reads_pauses_its_own_receive_and_costs_a_bounded_amount()
     assert!(seen.contains(&Seen::Writable(conn)), "{seen:?}");
     assert!(seen.contains(&Seen::Data(conn, b"c".to_vec())), "{seen:?}");
     assert_eq!(rig.ops(Kind::Recv, conn).len(), 1);
+}
+
+#[test]
+fn pins_of_a_reader_that_does_not_read_can_be_copied_and_given_back() {
+    for taken in [0, 3, 5, 100, 5 + LARGE.len() + 1] {
+        let mut rig = Rig::new();
+        rig.worker.kernel.zero_copy = (false, false);
+        let conn = rig.accept();
+        queue_large(&mut rig, conn, 1);
+        rig.turn();
+        queue_large(&mut rig, conn, 2);
+        assert_eq!(rig.ctx().pinned_bytes(conn), 2 * LARGE.len());
+        rig.ctx().unpin(conn);
+        rig.turn();
+        assert_eq!(rig.released(), [2], "what the kernel does not have is free at once");
+        assert_eq!(rig.ctx().pinned_bytes(conn), LARGE.len());
+        // The send is cancelled after a part of it, or before anything.
+        let tag = rig.tag(Kind::Send, conn);
+        if taken == 0 {
+            rig.take(tag);
+            rig.worker.kernel.complete(tag, -libc::ECANCELED, 0);
+        } else {
+            rig.send(conn, taken);
+        }
+        rig.turn();
+        assert_eq!(rig.released(), [1]);
+        assert_eq!(rig.ctx().pinned_bytes(conn), 0);
+        assert_eq!(rig.ops(Kind::Send, conn).len(), 1, "the rest goes out from the copy");
+        rig.flush(conn);
+        let reply = [b"head ", &LARGE[..], b" tail"].concat();
+        assert!(rig.wire(conn) == [&reply[..], &reply[..]].concat(), "cut after {taken}");
+        assert_eq!(rig.ctx().queued_bytes(conn), 0);
+        assert_eq!(rig.released(), [] as [u64; 0]);
+    }
+}
+
+#[test]
+fn an_unpinned_zero_copy_send_is_released_by_its_notification_alone() {
+    let mut rig = Rig::new();
+    let conn = rig.accept();
+    queue_large(&mut rig, conn, 1);
+    rig.turn();
+    rig.ctx().unpin(conn);
+    rig.turn();
+    let (op, tag) = zero_copy(&mut rig);
+    let whole = Rig::sending(op).concat();
+    rig.wire.entry(conn).or_default().extend(&whole[..100]);
+    rig.worker.kernel.complete(tag, 100, Cqe::MORE);
+    rig.turn();
+    assert_eq!(rig.released(), [] as [u64; 0], "the kernel still reads the first 100 bytes");
+    rig.flush(conn);
+    assert!(rig.wire(conn) == whole);
+    rig.worker.kernel.complete(tag, 0, Cqe::NOTIFICATION);
+    rig.turn();
+    assert_eq!(rig.released(), [1]);
 }
 
 #[test]
