@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crucible_plugin_api::{
@@ -36,13 +37,13 @@ pub struct Memcache {
     connections: Mutex<BTreeMap<u64, ConnRow>>,
 }
 
-/// A row of `stats conns`.
-#[derive(Clone, Debug)]
+/// A row of `stats conns`. Unix sockets have no addresses.
+#[derive(Clone, Copy, Debug)]
 pub struct ConnRow {
     /// The peer's address.
-    pub peer: String,
+    pub peer: Option<SocketAddr>,
     /// Ours.
-    pub local: String,
+    pub local: Option<SocketAddr>,
 }
 
 /// One worker's state.
@@ -252,10 +253,7 @@ impl Protocol for Memcache {
     ) -> Session {
         let auth: Auth = auth::at_open(service.env(), conn.listener);
         let session = Session::new(conn, auth, self.settings.encodings);
-        let address = |a: Option<std::net::SocketAddr>| {
-            a.map_or_else(|| "unix".to_owned(), |a| format!("tcp:{a}"))
-        };
-        let row = ConnRow { peer: address(conn.peer), local: address(conn.local) };
+        let row = ConnRow { peer: conn.peer, local: conn.local };
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).insert(conn.id, row);
         self.tell_connection(worker, "conn_new", &session);
         session

@@ -9,7 +9,17 @@ use crucible_plugin_api::re::{schemars, serde};
 use crate::limits::{LINE_LEN_BYTES_MAX, VALUE_LEN_BYTES_WIRE_MAX};
 
 /// Which encodings a listener takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Deserialize,
+    serde::Serialize,
+    schemars::JsonSchema,
+)]
 #[serde(crate = "serde", rename_all = "lowercase")]
 #[schemars(crate = "schemars")]
 pub enum Encodings {
@@ -104,6 +114,13 @@ mod tests {
         assert_eq!(s.encodings, Encodings::Auto);
         let e = parse_settings::<Settings>(r#"{"udp": true}"#).unwrap_err();
         assert!(e.to_string().contains("udp"), "{e}");
+    }
+
+    #[test]
+    fn the_schema_shows_every_default() {
+        let schema = crucible_plugin_api::schema_of::<Settings>();
+        assert_eq!(schema.matches("\"default\":").count(), 9, "{schema}");
+        assert!(schema.contains("\"default\":\"auto\""), "{schema}");
     }
 
     #[test]

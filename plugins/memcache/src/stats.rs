@@ -6,6 +6,7 @@
 //! command before.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crucible_plugin_api::Service;
 
@@ -231,9 +232,12 @@ fn slabs(plugin: &Memcache, service: &Service, emit: &mut Emit<'_>) {
 }
 
 fn conns(plugin: &Memcache, emit: &mut Emit<'_>) {
+    let shown = |address: Option<SocketAddr>| {
+        address.map_or_else(|| "unix".to_owned(), |a| format!("tcp:{a}"))
+    };
     plugin.each_connection(|id, row| {
-        emit(&format!("{id}:addr"), &row.peer);
-        emit(&format!("{id}:listen_addr"), &row.local);
+        emit(&format!("{id}:addr"), &shown(row.peer));
+        emit(&format!("{id}:listen_addr"), &shown(row.local));
         emit(&format!("{id}:state"), "conn_read");
     });
 }
