@@ -213,7 +213,7 @@ def start_reference():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    p = subprocess.Popen([exe, "-u", "nobody", "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "64", "-t", "1"])
+    p = subprocess.Popen([exe, "-u", "nobody", "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "64", "-t", "1"], stderr=subprocess.DEVNULL)
     for _ in range(100):
         try:
             connect("127.0.0.1", port).close()
@@ -270,8 +270,9 @@ def main():
                     if expect is not None:
                         # A documented difference: ours must be exactly this.
                         known += 1
-                        want = expect.replace(b"{k}", prefix)
-                        if ours != want:
+                        answers = expect if isinstance(expect, tuple) else (expect,)
+                        want = [answer.replace(b"{k}", prefix) for answer in answers]
+                        if ours not in want:
                             failed += 1
                             print("FAIL %s/%s (%s): documented answer %r, got %r" % (kind, name, mode, want, ours))
                     elif real != ours:
