@@ -191,7 +191,7 @@ impl Shared {
     pub(crate) fn value_len_max(&self) -> usize {
         // Half of the heap at most, so that one value cannot empty the cache.
         let half = (self.segments.count() as usize / 2).max(1) * self.segments.capacity();
-        self.plan.config.max_value_size.min(half.saturating_sub(1 << 10).max(1))
+        self.plan.config.max_value_size.min(half - (half / 8).min(1 << 10))
     }
 
     /// Live items and their bytes.
@@ -215,7 +215,7 @@ impl Shared {
     pub(crate) fn spare_min(&self) -> u64 {
         // One to append to, one for eviction to copy into; more on large heaps,
         // where they cost little.
-        let base = (u64::from(self.segments.count()) / 256)
+        let base = (u64::from(self.segments.count()) / 512)
             .max(self.plan.config.workers as u64)
             .clamp(3, 64);
         // A merge frees nothing until it has walked all its segments twice.

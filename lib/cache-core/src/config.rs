@@ -145,7 +145,7 @@ impl Config {
             max_value_size: 1 << 20,
             policy: PolicyKind::default(),
             small_share: 0.1,
-            ghost_ratio: 1.1,
+            ghost_ratio: 1.0,
             size_aware: false,
             hashtable_power: None,
             huge_pages: HugePages::default(),
@@ -218,8 +218,15 @@ impl Plan {
         }
         let size = match config.segment_size {
             Some(size) => size,
-            // 512 segments, of 1 MiB at most: the hit ratio is flat from there.
-            None => (heap / 512).next_power_of_two().clamp(SEGMENT_SIZE_MIN, 1 << 20),
+            // 1024 segments (the hit ratio is flat from 256 on, and what stands
+            // half empty shrinks with them), of 512 KiB at most unless that
+            // would make more than 16384.
+            None => {
+                let most = (heap / 16_384).next_power_of_two().max(512 << 10);
+                (heap / 1024)
+                    .next_power_of_two()
+                    .clamp(SEGMENT_SIZE_MIN, most.min(SEGMENT_SIZE_MAX))
+            }
         };
         if !size.is_power_of_two() || !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&size) {
             return bad(

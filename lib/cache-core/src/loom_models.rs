@@ -129,30 +129,37 @@ fn a_present_key_is_found_while_its_entry_changes_buckets() {
     });
 }
 
-/// Two buckets in which every entry of a full one must be displaced.
 #[test]
 fn displacement_beside_a_reader_never_hides_the_entry() {
-    model(2, || {
+    model(3, || {
         let index = Arc::new(Index::new(table(4, 1)));
-        let view = index.view();
-        // Keys whose pair is the same as key 0's first bucket's, placed by hand
-        // into their first bucket until it is full.
-        let (first, second) = view.old.pair(hash_of(0));
-        for slot in view.old.bucket(second).iter().chain(view.old.bucket(first).iter().skip(1)) {
-            slot.store(Entry::new(0xfff0, 7, 15).0, crate::sync::Ordering::Release);
+        let table = &index.view().old;
+        let (a, b) = table.pair(hash_of(0));
+        assert_ne!(a, b);
+        // Both buckets of key 0 are full of entries whose other bucket is the
+        // other one of the two, save one: it alone can make room.
+        let stuck = (100..u16::MAX).find(|tag| table.other(a, *tag) == b).unwrap();
+        let victim = (1..15u8)
+            .find(|key| {
+                let (first, second) = table.pair(hash_of(*key));
+                (first == a && second != b && second != a)
+                    || (second == a && first != b && first != a)
+            })
+            .unwrap();
+        let moves = Entry::new(hash_of(victim).tag(), 0, 16 + u64::from(victim));
+        for bucket in [a, b] {
+            for (i, slot) in table.bucket(bucket).iter().enumerate() {
+                let entry = if bucket == a && i == 0 { moves } else { Entry::new(stuck, 7, 15) };
+                slot.store(entry.0, crate::sync::Ordering::Release);
+            }
         }
-        // Key 1 stands in the last free place of those buckets.
-        let victim = Entry::new(hash_of(1).tag(), 0, 17);
-        let home =
-            if view.old.pair(hash_of(1)).0 == first { first } else { view.old.pair(hash_of(1)).0 };
-        let free =
-            view.old.bucket(home).iter().find(|s| s.load(crate::sync::Ordering::Acquire) == 0);
-        let Some(free) = free else { return };
-        free.store(victim.0, crate::sync::Ordering::Release);
         let other = Arc::clone(&index);
         let t = thread::spawn(move || put(&other, 0, 1));
-        assert!(index.find(hash_of(1), &[1], &Fixed).is_some());
+        assert!(index.find(hash_of(victim), &[victim], &Fixed).is_some());
         t.join().unwrap();
+        assert_eq!((copies(&index, 0), copies(&index, victim)), (1, 1));
+        let left = Entry(table.bucket(a)[0].load(crate::sync::Ordering::Acquire));
+        assert_eq!(left.tag(), hash_of(0).tag(), "the entry was displaced");
     });
 }
 

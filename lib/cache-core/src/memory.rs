@@ -116,15 +116,16 @@ impl Region {
                 }
             }
         };
-        if transparent && !region.reserved_pages {
-            if let Err(cause) = region.advise(0, len_bytes, libc::MADV_HUGEPAGE) {
-                notes.push(format!("{what}: no transparent 2 MiB pages ({cause})"));
-            }
+        if transparent
+            && !region.reserved_pages
+            && let Err(cause) = region.advise(0, len_bytes, libc::MADV_HUGEPAGE)
+        {
+            notes.push(format!("{what}: no transparent 2 MiB pages ({cause})"));
         }
-        if let Some(node) = options.numa_node {
-            if let Err(cause) = region.bind(node) {
-                notes.push(format!("{what}: not bound to NUMA node {node} ({cause})"));
-            }
+        if let Some(node) = options.numa_node
+            && let Err(cause) = region.bind(node)
+        {
+            notes.push(format!("{what}: not bound to NUMA node {node} ({cause})"));
         }
         if options.prefault {
             region.touch();

@@ -1,4 +1,7 @@
 //! What one worker can rely on, operation by operation.
+//!
+//! # Safety
+//! One test reads retained bytes by pointer, while their pin is held.
 #![cfg(not(loom))]
 
 use cache_core::*;
@@ -286,7 +289,7 @@ fn values_larger_than_a_segment_are_stored_in_pieces() {
     let segment = cache.stats().segment_size as usize;
     assert!(segment < 100_000);
     let mut w = cache.worker(0).unwrap();
-    let big: Vec<u8> = (0..300_000u32).map(|i| (i * 31 >> 3) as u8).collect();
+    let big: Vec<u8> = (0..300_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
     for i in 0..200u32 {
         w.enter(T0 + u64::from(i));
         w.tick(8);
@@ -386,6 +389,7 @@ fn a_retained_value_survives_everything_that_happens_to_its_item() {
     assert!(cache.stats().counters.evicted > 50_000);
     for i in 0..1000 {
         // The pin keeps the bytes as they were.
+        // SAFETY: the pin keeps these 1000 bytes in place until the release below.
         assert_eq!(unsafe { bytes.add(i).read() }, 9);
     }
     w.release(held);

@@ -52,6 +52,9 @@ fn measure(
     }
     let full = per_item(&cache, empty, KEY_LEN + value_len);
     let (stats, rss) = (cache.stats(), rss_bytes());
+    let resident: u32 = stats.segments_by_state[1..].iter().sum();
+    let accounted =
+        u64::from(resident) * stats.segment_size + stats.table_bytes + stats.ghost_bytes;
     let partly = partly.unwrap_or(0.0);
     if json {
         println!(
@@ -62,7 +65,7 @@ fn measure(
         );
     } else {
         println!(
-            "heap {:>5} MiB value {value_len:>5}{}: {:>9} items, overhead {partly:.1} B a third full, {full:.1} B after {turnovers} turnovers; rss {:.1} MiB, {:.1} % of the heap; table {:.1} MiB at load {:.3}, ghosts {:.1} MiB; refused {refused}, rejected {}",
+            "heap {:>5} MiB value {value_len:>5}{}: {:>9} items, overhead {partly:.1} B a third full, {full:.1} B after {turnovers} turnovers; rss {:.1} MiB, {:.1} % of the heap; table {:.1} MiB at load {:.3}, ghosts {:.1} MiB; accounted {:.1} MiB, refused {refused}, rejected {}",
             heap >> 20,
             if ttl { " ttl" } else { "" },
             stats.items,
@@ -71,6 +74,7 @@ fn measure(
             stats.table_bytes as f64 / (1 << 20) as f64,
             stats.items as f64 / stats.table_slots as f64,
             stats.ghost_bytes as f64 / (1 << 20) as f64,
+            accounted as f64 / (1 << 20) as f64,
             stats.counters.rejected,
         );
     }

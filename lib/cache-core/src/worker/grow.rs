@@ -25,7 +25,7 @@ use crate::worker::Worker;
 use std::sync::Arc;
 
 /// Load at which the table grows.
-const FULL: f64 = 0.88;
+const FULL: f64 = 0.895;
 /// Items that may come before a growth that has begun takes effect.
 #[cfg(not(loom))]
 const LEAD: f64 = 512.0;
@@ -34,7 +34,7 @@ const LEAD: f64 = 0.0;
 /// Load at which the table grows even though a scan runs.
 const OVERFULL: f64 = 0.93;
 /// Load aimed at when the heap is full.
-const WANTED: f64 = 0.885;
+const WANTED: f64 = 0.89;
 /// Largest growth in one go.
 const STEP: f64 = 1.25;
 /// A scan holds growth back for this long after its last page, in milliseconds.
@@ -124,7 +124,7 @@ impl Shared {
         let full = items * (f64::from(self.segments.limit()) / used).max(1.0);
         let now = f64::from(table.buckets());
         // A running scan begins anew, so it shall not happen again soon.
-        let least = if scanning { STEP } else { 1.06 };
+        let least = if scanning { STEP } else { 1.03 };
         let wanted =
             ((full + LEAD) / WANTED / 8.0).clamp(now * least, now * STEP.max(least * least)).ceil()
                 + 8.0;

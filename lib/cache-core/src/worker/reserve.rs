@@ -278,36 +278,34 @@ impl Worker {
     fn rescue(&self, reservation: &Reservation, hash: crate::hash::KeyHash) -> Option<u64> {
         let shared = &*self.shared;
         let from = reservation.location;
-        loop {
-            let header = reservation.header;
-            let value: Vec<&[u8]> = Parts::new(&shared.segments, from, &header).collect();
-            let key = reservation.key();
-            let layer = self.layer_of(from);
-            let room = self.cut(layer, header.item_len(), header.deadline);
-            if let Some(room) = room {
-                self.write(room, &header, key, &value);
-            }
-            let guard = shared.index.lock(hash);
-            let Some(found) = guard.find_where(|entry| entry.location() == from) else {
-                drop(guard);
-                if let Some(room) = room {
-                    self.take_back(room);
-                }
-                return None;
-            };
-            let Some(room) = room else {
-                guard.remove(found);
-                let life = guard.life();
-                drop(guard);
-                self.unlinked(from, life, None);
-                self.counters().add(Count::rejected, 1);
-                return None;
-            };
-            guard.replace(found, |now| {
-                let moved = crate::table::entry::Entry::new(now.tag(), now.count(), room.location);
-                if now.token_taken() { moved.with_token() } else { moved }
-            });
-            return Some(room.location);
+        let header = reservation.header;
+        let value: Vec<&[u8]> = Parts::new(&shared.segments, from, &header).collect();
+        let key = reservation.key();
+        let layer = self.layer_of(from);
+        let room = self.cut(layer, header.item_len(), header.deadline);
+        if let Some(room) = room {
+            self.write(room, &header, key, &value);
         }
+        let guard = shared.index.lock(hash);
+        let Some(found) = guard.find_where(|entry| entry.location() == from) else {
+            drop(guard);
+            if let Some(room) = room {
+                self.take_back(room);
+            }
+            return None;
+        };
+        let Some(room) = room else {
+            guard.remove(found);
+            let life = guard.life();
+            drop(guard);
+            self.unlinked(from, life, None);
+            self.counters().add(Count::rejected, 1);
+            return None;
+        };
+        guard.replace(found, |now| {
+            let moved = crate::table::entry::Entry::new(now.tag(), now.count(), room.location);
+            if now.token_taken() { moved.with_token() } else { moved }
+        });
+        Some(room.location)
     }
 }

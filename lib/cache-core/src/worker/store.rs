@@ -641,7 +641,7 @@ impl Worker {
             self.maintain(8);
         } else {
             self.unchecked.set(n);
-            if n % 4 == 0 && self.growing() {
+            if n.is_multiple_of(4) && self.growing() {
                 self.maintain(8);
             }
         }
