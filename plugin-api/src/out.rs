@@ -98,6 +98,13 @@ impl<'s> Out<'s> {
     /// Appends a number in decimal.
     #[inline]
     pub fn decimal_unsigned(&mut self, mut n: u64) {
+        // Flags, lengths and counts are short more often than not.
+        if n < 10 {
+            return self.bytes(&[b'0' + n as u8]);
+        }
+        if n < 100 {
+            return self.bytes(&[b'0' + (n / 10) as u8, b'0' + (n % 10) as u8]);
+        }
         let mut digits = [0u8; 20];
         let mut at = digits.len();
         loop {

@@ -41,7 +41,8 @@ pub(crate) struct Conn<P: Protocol> {
     ending: Ending,
     /// A body landed; `parse` is due even without input.
     landed: bool,
-    body: Option<Body>,
+    // Boxed: it changes hands at each call of `parse`, and is rarely there.
+    body: Option<Box<Body>>,
     pending: Option<Box<Pending<P::Ticket>>>,
 }
 

@@ -67,7 +67,7 @@ pub struct Queue<'a, T> {
     pub(crate) turn: u32,
     conn_id: u64,
     /// The current connection's body, while its session parses.
-    pub(crate) body: Option<Body>,
+    pub(crate) body: Option<Box<Body>>,
     /// The session began a body in this call of `parse`.
     pub(crate) began_body: bool,
     open: u32,
@@ -239,14 +239,14 @@ impl<'a, T> Queue<'a, T> {
                         self.service.abort(reservation.token);
                         return Err(Status::INTERNAL);
                     };
-                    (self.body, self.began_body) = (Some(body), true);
+                    (self.body, self.began_body) = (Some(Box::new(body)), true);
                     return Ok(());
                 }
                 Err(Status::UNSUPPORTED) => {}
                 Err(status) => return Err(status),
             }
         }
-        (self.body, self.began_body) = (Some(Body::own(len)), true);
+        (self.body, self.began_body) = (Some(Box::new(Body::own(len))), true);
         Ok(())
     }
 

@@ -209,70 +209,78 @@ fn batch(
     worker.leave();
     drop(ops);
 
-    // Compare it, one by one.
-    let mut changed: HashMap<&[u8], u64> = HashMap::new();
+    // Compare it, one by one. A backend that evicts may have lost a key before
+    // any operation, so each key has several possible states.
+    let mut states: HashMap<&[u8], Vec<State>> = HashMap::new();
     for (at, (plan, answer)) in plans.iter().zip(&answers).enumerate() {
-        let tell = |what: String| -> ! {
-            panic!("round {round}, operation {at} of {plans:#?}\n{what}\nanswer: {answer:?}")
-        };
         let mut callback = Callback::new(|old: Option<&Item<'_>>| plan.decide(old));
         let op = if plan.modifies() { callback.attach(plan.op()) } else { plan.op() };
-        let mut before = model.get(&plan.key).cloned();
-        let mut expected = outcome(&op, before.as_ref(), value_len_max);
-        let mut differs = compare(&op, answer, before.as_mut(), &expected, grain);
-        if differs.is_some() && contract.evicts {
-            // It may have been evicted before this operation.
-            expected = outcome(&op, None, value_len_max);
-            differs = compare(&op, answer, None, &expected, grain);
-            if differs.is_some() && answer.status == Status::NO_MEMORY {
-                model.remove(&plan.key);
+        let first = || vec![State { known: model.get(&plan.key).cloned(), old_cas: None }];
+        let mut before = states.remove(plan.key.as_slice()).unwrap_or_else(first);
+        if contract.evicts && before.iter().all(|state| state.known.is_some()) {
+            before.push(State { known: None, old_cas: None });
+        }
+        if contract.evicts && answer.status == Status::NO_MEMORY {
+            states.insert(&plan.key, before);
+            continue;
+        }
+        let (mut after, mut why) = (Vec::new(), Vec::new());
+        for state in before {
+            let expected = outcome(&op, state.known.as_ref(), value_len_max);
+            if let Some(what) = compare(&op, answer, state.known.as_ref(), &expected, grain) {
+                why.push(what);
                 continue;
             }
+            let cas = state.known.as_ref().map(|known| known.cas);
+            after.push(State {
+                known: expected.after.filter(|known| !known.is_expired(now_ms)),
+                old_cas: if expected.changed { state.old_cas.or(cas) } else { state.old_cas },
+            });
         }
-        if let Some(what) = differs {
-            tell(what);
-        }
-        if expected.changed {
-            let old = before.as_ref().map_or(0, |known| known.cas);
-            changed.entry(&plan.key).or_insert(old);
-        }
-        match expected.after.filter(|known| !known.is_expired(now_ms)) {
-            Some(known) => drop(model.insert(plan.key.clone(), known)),
-            None => drop(model.remove(&plan.key)),
-        }
+        assert!(
+            !after.is_empty(),
+            "round {round}, operation {at} of {plans:#?}\n{why:?}\nanswer: {answer:?}"
+        );
+        states.insert(&plan.key, after);
     }
 
     // Look at every key that was touched.
-    for plan in plans {
-        match (look(worker, &plan.key), model.get_mut(&plan.key)) {
-            (None, None) => {}
+    for (key, mut possible) in states {
+        if contract.evicts {
+            possible.push(State { known: None, old_cas: None });
+        }
+        let found = look(worker, key);
+        let fits = possible.iter().any(|state| match (&found, &state.known) {
+            (None, None) => true,
             (Some(found), Some(known)) => {
-                let cas = found.cas;
-                let alike = Known { cas: known.cas, ..found.clone() };
-                let close = known.expires_at_ms.abs_diff(found.expires_at_ms) < grain;
-                let alike = Known { expires_at_ms: known.expires_at_ms, ..alike };
-                assert!(
-                    close && alike == *known,
-                    "round {round}: {plans:#?}\nleft {found:?}\ninstead of {known:?}"
-                );
-                if changed.get(plan.key.as_slice()).is_some_and(|old| *old == cas) {
-                    panic!("round {round}: {plans:#?}\nleft token {cas} as it was");
-                }
-                (known.cas, known.expires_at_ms) = (cas, found.expires_at_ms);
+                let deadline_ms = known.expires_at_ms;
+                let close = deadline_ms.abs_diff(found.expires_at_ms) < grain;
+                let alike =
+                    Known { cas: known.cas, expires_at_ms: deadline_ms, ..found.clone() } == *known;
+                close && alike && state.old_cas != Some(found.cas)
             }
-            (None, Some(_)) if contract.evicts => drop(model.remove(&plan.key)),
-            (found, known) => {
-                panic!("round {round}: {plans:#?}\nleft {found:?}\ninstead of {known:?}")
-            }
+            _ => false,
+        });
+        assert!(fits, "round {round}: {plans:#?}\nleft {found:?}\ninstead of {possible:?}");
+        match found {
+            Some(found) => drop(model.insert(key.to_vec(), found)),
+            None => drop(model.remove(key)),
         }
     }
+}
+
+/// What a key may hold, and the token that it must not have any more.
+#[derive(Debug)]
+struct State {
+    known: Option<Known>,
+    old_cas: Option<u64>,
 }
 
 /// As `answer_differs`; tokens of keys that this batch changed are unknown.
 fn compare(
     op: &Op<'_>,
     answer: &Answer,
-    before: Option<&mut Known>,
+    before: Option<&Known>,
     expected: &super::known::Outcome,
     grain: u64,
 ) -> Option<String> {
