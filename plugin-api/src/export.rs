@@ -92,8 +92,10 @@ macro_rules! __export {
                     $kind,
                     "\nversion=",
                     env!("CARGO_PKG_VERSION"),
-                    "\nabi=1.0\nmin_host_minor=0\nsdk="
+                    "\nmin_host_minor=0\nabi="
                 ),
+                $crate::metadata::ABI,
+                "\nsdk=",
                 $crate::metadata::SDK,
                 "\npanic=",
                 $crate::metadata::PANIC,

@@ -113,6 +113,9 @@ impl Metadata {
     }
 }
 
+/// The ABI of this crate, for the record: `ABI_MAJOR.ABI_MINOR`.
+#[doc(hidden)]
+pub const ABI: &str = "1.0";
 /// How this compilation handles panics, for the record.
 #[doc(hidden)]
 pub const PANIC: &str = if cfg!(panic = "unwind") { "unwind" } else { "abort" };
@@ -169,6 +172,13 @@ mod tests {
         let m = Metadata::parse(&bytes).unwrap();
         assert_eq!((m.name.as_str(), m.kind, m.abi), ("x", Kind::Backend, (1, 0)));
         assert!(m.unwinds);
+    }
+
+    #[test]
+    fn the_record_tells_the_abi_of_the_tables() {
+        use crate::abi::tables::{ABI_MAJOR, ABI_MINOR};
+        assert_eq!(ABI, format!("{ABI_MAJOR}.{ABI_MINOR}"));
+        assert!(SDK.starts_with(&format!("{ABI}.")), "and the crate's version goes with it");
     }
 
     #[test]
