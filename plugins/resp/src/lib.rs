@@ -130,7 +130,11 @@ impl Resp {
                     if rest.is_empty() {
                         return Parsed::more(consumed);
                     }
-                    if let Some(pending) = pending.filter(|_| !session.is(mode::STREAM)) {
+                    // While somebody monitors or pauses, values are gathered: the gate must see
+                    // the whole command.
+                    let watched = self.hub.attention.load(Ordering::Relaxed) != 0;
+                    if let Some(pending) = pending.filter(|_| !session.is(mode::STREAM) && !watched)
+                    {
                         let least = self.settings.stream_len_bytes_min as usize;
                         let args = Args::new(rest, parser.spans());
                         let start = consumed + pending.start;

@@ -153,3 +153,21 @@ fn operators_switches_are_off_until_asked_for() {
     expect(&conn, "SHUTDOWN NOSAVE", "");
     assert!(host.shutdown_asked() && conn.is_closed());
 }
+
+#[test]
+fn commands_that_run_alone_are_timed() {
+    let (host, resp) = host("{}", "{}");
+    let conn = host.connect(resp);
+    expect(&conn, "LATENCY HISTOGRAM keys", "*0");
+    expect(&conn, "KEYS *", "*0");
+    let histogram = String::from_utf8(conn.ask(&command("LATENCY HISTOGRAM keys get"))).unwrap();
+    assert!(
+        histogram.starts_with(
+            "*2\r\n$4\r\nkeys\r\n*4\r\n$5\r\ncalls\r\n:1\r\n$14\r\nhistogram_usec\r\n"
+        )
+    );
+    expect(&conn, "SLOWLOG LEN", ":0");
+    expect(&conn, "SLOWLOG GET -1", "*0");
+    expect(&conn, "SLOWLOG GET -2", "-ERR count should be greater than or equal to -1");
+    expect(&conn, "SLOWLOG RESET", "+OK");
+}

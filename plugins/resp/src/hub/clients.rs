@@ -61,7 +61,7 @@ pub struct Delivery {
 }
 
 /// Texts that a client tells about itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Names {
     /// CLIENT SETNAME.
     pub name: String,
@@ -71,6 +71,17 @@ pub struct Names {
     pub lib_ver: String,
     /// The user it authenticated as.
     pub user: String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Names {
+            name: String::new(),
+            lib_name: String::new(),
+            lib_ver: String::new(),
+            user: "default".to_owned(),
+        }
+    }
 }
 
 /// A connection, as others see it.
@@ -100,8 +111,9 @@ pub struct Client {
     pub subscriptions: [AtomicU32; 3],
     /// Commands in its open transaction; -1 without one.
     pub queued: std::sync::atomic::AtomicI32,
-    names: Mutex<Names>,
-    mailbox: Mutex<Mailbox>,
+    /// Boxed, because most connections never say a name nor get a message.
+    names: Mutex<Option<Box<Names>>>,
+    mailbox: Mutex<Option<Box<Mailbox>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,12 +124,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Client {
     /// A copy of its texts.
     pub fn names(&self) -> Names {
-        lock(&self.names).clone()
+        lock(&self.names).as_deref().cloned().unwrap_or_default()
     }
 
     /// Changes its texts.
     pub fn rename(&self, change: impl FnOnce(&mut Names)) {
-        change(&mut lock(&self.names));
+        change(lock(&self.names).get_or_insert_default());
     }
 
     /// Notes a command, for CLIENT LIST.
@@ -129,11 +141,15 @@ impl Client {
 
     /// Takes everything out of the mailbox.
     pub fn collect(&self) -> Delivery {
-        let mut mailbox = lock(&self.mailbox);
-        mailbox.len_bytes = 0;
-        Delivery {
-            messages: std::mem::take(&mut mailbox.messages),
-            close: mailbox.overflowed || mailbox.killed,
+        match lock(&self.mailbox).as_deref_mut() {
+            None => Delivery { messages: VecDeque::new(), close: false },
+            Some(mailbox) => {
+                mailbox.len_bytes = 0;
+                Delivery {
+                    messages: std::mem::take(&mut mailbox.messages),
+                    close: mailbox.overflowed || mailbox.killed,
+                }
+            }
         }
     }
 
@@ -184,7 +200,7 @@ impl Clients {
             version: AtomicU8::new(2),
             subscriptions: Default::default(),
             queued: std::sync::atomic::AtomicI32::new(-1),
-            names: Mutex::new(Names { user: "default".to_owned(), ..Names::default() }),
+            names: Mutex::default(),
             mailbox: Mutex::default(),
         });
         lock(&self.all).insert(client.id, Arc::clone(&client));
@@ -196,6 +212,7 @@ impl Clients {
         if let Some(client) = lock(&self.all).remove(&id) {
             // Whoever still holds it must not fill its mailbox.
             let mut mailbox = lock(&client.mailbox);
+            let mailbox = mailbox.get_or_insert_default();
             mailbox.killed = true;
             mailbox.messages = VecDeque::new();
         }
@@ -220,6 +237,7 @@ impl Clients {
     pub fn send(&self, to: &Client, message: Message) {
         let wake = {
             let mut mailbox = lock(&to.mailbox);
+            let mailbox = mailbox.get_or_insert_default();
             if mailbox.overflowed || mailbox.killed {
                 return;
             }
@@ -241,7 +259,7 @@ impl Clients {
 
     /// Orders a connection to close.
     pub fn kill(&self, client: &Client) {
-        lock(&client.mailbox).killed = true;
+        lock(&client.mailbox).get_or_insert_default().killed = true;
         self.env.wake(client.conn_id, WAKE_MAILBOX);
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod pubsub;
+pub mod slowlog;
 pub mod stats;
 pub mod tracking;
 
@@ -40,6 +41,8 @@ pub struct Hub {
     pub tracking: tracking::Tracking,
     /// Counters.
     pub stats: stats::Stats,
+    /// Commands that took long.
+    pub slowlog: slowlog::Slowlog,
     /// Connections that run MONITOR.
     monitors: Mutex<Vec<Arc<clients::Client>>>,
 }
@@ -57,6 +60,7 @@ impl Hub {
             pubsub: pubsub::Pubsub::default(),
             tracking: tracking::Tracking::new(tracking_keys_max),
             stats: stats::Stats::new(workers),
+            slowlog: slowlog::Slowlog::default(),
             monitors: Mutex::default(),
         }
     }

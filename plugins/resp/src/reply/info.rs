@@ -244,15 +244,43 @@ fn command_stats(cx: &Cx<'_, '_>) -> Lines {
     for command in Cmd::all() {
         let sums = cx.resp.hub.stats.command(command);
         if sums.calls + sums.rejected > 0 {
-            // Commands run in batches, so that no time belongs to one of them alone.
+            // Commands of the store run in batches, so that no time belongs to one of them alone.
+            let times = cx.resp.hub.slowlog.times(command).unwrap_or_default();
+            let each = times.sum_us as f64 / times.calls.max(1) as f64;
             let text = format!(
-                "calls={},usec=0,usec_per_call=0.00,rejected_calls={},failed_calls={}",
-                sums.calls, sums.rejected, sums.failed
+                "calls={},usec={},usec_per_call={each:.2},rejected_calls={},failed_calls={}",
+                sums.calls, times.sum_us, sums.rejected, sums.failed
             );
             push(&mut out, &format!("cmdstat_{}", command.spec().name), text);
         }
     }
     out
+}
+
+/// LATENCY HISTOGRAM: of commands that are timed.
+pub(super) fn histogram<S: Sink>(cx: &mut Cx<'_, '_>, names: &[&[u8]], w: &mut Writer<'_, S>) {
+    let wanted =
+        |command: &Cmd| names.is_empty() || names.iter().any(|n| Cmd::find(n) == Some(*command));
+    let timed: Vec<_> = Cmd::all()
+        .filter(wanted)
+        .filter_map(|command| Some((command, cx.resp.hub.slowlog.times(command)?)))
+        .collect();
+    w.map(timed.len());
+    for (command, times) in timed {
+        w.bulk(command.spec().name.as_bytes());
+        w.map(2);
+        w.bulk(b"calls");
+        w.int(times.calls as i64);
+        w.bulk(b"histogram_usec");
+        // Counts are cumulative; only buckets that add something are told.
+        let filled: Vec<usize> =
+            (0..times.buckets.len()).filter(|i| times.buckets[*i] > 0).collect();
+        w.map(filled.len());
+        for i in filled {
+            w.int(1 << i);
+            w.int(times.buckets[..=i].iter().sum::<u64>() as i64);
+        }
+    }
 }
 
 /// MEMORY STATS.
@@ -290,6 +318,7 @@ fn settings(cx: &Cx<'_, '_>) -> Vec<(&'static str, String)> {
         ("port", port(cx, &host).to_string()),
         ("proto-max-bulk-len", own.bulk_len_bytes_max.to_string()),
         ("save", String::new()),
+        ("slowlog-log-slower-than", crate::hub::slowlog::SLOWER_THAN_US.to_string()),
         ("tracking-table-max-keys", own.tracking_keys_max.to_string()),
     ];
     out.push(("io-threads", cx.resp.hub.env.workers().to_string()));
@@ -324,6 +353,7 @@ pub(super) fn config<S: Sink>(
         "set" => set(cx, args, w),
         "resetstat" => {
             cx.resp.hub.stats.reset();
+            cx.resp.hub.slowlog.reset_times();
             w.ok();
         }
         _ => cx.error(w, "ERR The server is running without a config file"),

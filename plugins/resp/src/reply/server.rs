@@ -20,7 +20,15 @@ pub(super) fn run<'a, S: Sink>(
     w: &mut Writer<'_, S>,
 ) -> After {
     let args = carried(ops);
+    let began = std::time::Instant::now();
     let after = dispatch(cx, command, &args, w);
+    if !command.spec().is(flag::SKIP_SLOWLOG) && command != Cmd::Auth && command != Cmd::Hello {
+        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let client = &cx.session.client;
+        cx.resp.hub.slowlog.took(command, took_us, cx.queue.now_ms() / 1000, &args, || {
+            (client.addr(), client.names().name)
+        });
+    }
     // Modes change here and nowhere else.
     cx.session.client.mode.store(cx.session.mode, std::sync::atomic::Ordering::Relaxed);
     after
@@ -157,16 +165,15 @@ fn plain<S: Sink>(
         (Cmd::Memory, "purge") => w.ok(),
         (Cmd::Memory, "malloc-stats") => w.bulk(b"The store does not use the allocator."),
         (Cmd::Memory, _) => info::memory_stats(cx, w),
-        (Cmd::Latency, "histogram") => w.map(0),
+        (Cmd::Latency, "histogram") => info::histogram(cx, &args[2..], w),
         (Cmd::Latency, "reset") => w.int(0),
         (Cmd::Latency, _) => w.array(0),
-        (Cmd::Slowlog, "len") => w.int(0),
-        (Cmd::Slowlog, "reset") => w.ok(),
-        (Cmd::Slowlog, _) => match args.get(2).map(|n| parse_i64(n)) {
-            None => w.array(0),
-            Some(Some(n)) if n >= -1 => w.array(0),
-            Some(_) => cx.error(w, "ERR count should be greater than or equal to -1"),
-        },
+        (Cmd::Slowlog, "len") => w.int(cx.resp.hub.slowlog.len() as i64),
+        (Cmd::Slowlog, "reset") => {
+            cx.resp.hub.slowlog.reset();
+            w.ok();
+        }
+        (Cmd::Slowlog, _) => slowlog(cx, args, w),
         (Cmd::Module, _) => w.array(0),
         (Cmd::Monitor, _) => {
             cx.session.set(crate::session::mode::MONITOR, true);
@@ -175,6 +182,31 @@ fn plain<S: Sink>(
         }
         (Cmd::Acl, _) => acl(cx, sub, args, w),
         _ => cx.refuse(w, &Refusal::Unsupported),
+    }
+}
+
+/// Entries that SLOWLOG GET gives when it is not told.
+const SLOWLOG_GET_DEFAULT: i64 = 10;
+
+fn slowlog<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+    let n = match args.get(2).map(|n| parse_i64(n)) {
+        None => SLOWLOG_GET_DEFAULT,
+        Some(Some(n)) if n >= -1 => n,
+        Some(_) => return cx.error(w, "ERR count should be greater than or equal to -1"),
+    };
+    let entries = cx.resp.hub.slowlog.latest(usize::try_from(n).unwrap_or(usize::MAX));
+    w.array(entries.len());
+    for entry in entries {
+        w.array(6);
+        w.int(entry.id as i64);
+        w.int(entry.at_s as i64);
+        w.int(entry.took_us as i64);
+        w.array(entry.args.len());
+        for arg in &entry.args {
+            w.bulk(arg);
+        }
+        w.bulk(entry.addr.as_bytes());
+        w.bulk(entry.name.as_bytes());
     }
 }
 

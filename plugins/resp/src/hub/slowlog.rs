@@ -1,0 +1,169 @@
+//! Commands that took long, and how long commands of their kind take.
+//!
+//! Commands of the store run in batches, many connections at once, so that no time belongs to one
+//! of them; they are not timed. What runs alone is: walks over the keys, flushes, descriptions.
+//! Called by `reply` around such commands.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::table::Cmd;
+
+/// Most arguments of an entry, and most bytes of each.
+const ARGS_MAX: usize = 32;
+const ARG_LEN_BYTES_MAX: usize = 128;
+
+/// Most entries kept.
+const ENTRIES_MAX: usize = 128;
+
+/// A command that took longer than this is kept, in microseconds.
+pub const SLOWER_THAN_US: u64 = 10_000;
+
+/// A slow command.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Grows from entry to entry.
+    pub id: u64,
+    /// Unix seconds.
+    pub at_s: u64,
+    /// What it took.
+    pub took_us: u64,
+    /// Its arguments, cut.
+    pub args: Vec<Vec<u8>>,
+    /// The client's address.
+    pub addr: String,
+    /// The client's name.
+    pub name: String,
+}
+
+/// Times of one command: their sum, and counts by power of two of microseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    /// Times it was timed.
+    pub calls: u64,
+    /// Sum in microseconds.
+    pub sum_us: u64,
+    /// Calls that took up to 2^i microseconds, and more than 2^(i-1).
+    pub buckets: [u64; 32],
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_id: u64,
+    entries: VecDeque<Entry>,
+    times: BTreeMap<u8, Times>,
+}
+
+/// All slow commands and times.
+#[derive(Debug, Default)]
+pub struct Slowlog {
+    state: Mutex<State>,
+}
+
+impl Slowlog {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A command took so long.
+    pub fn took(
+        &self,
+        command: Cmd,
+        took_us: u64,
+        at_s: u64,
+        args: &[&[u8]],
+        who: impl FnOnce() -> (String, String),
+    ) {
+        let mut state = self.lock();
+        let times = state.times.entry(command as u8).or_default();
+        times.calls += 1;
+        times.sum_us += took_us;
+        let bucket = took_us.max(1).next_power_of_two().trailing_zeros() as usize;
+        times.buckets[bucket.min(31)] += 1;
+        if took_us < SLOWER_THAN_US {
+            return;
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        let (addr, name) = who();
+        if state.entries.len() == ENTRIES_MAX {
+            state.entries.pop_back();
+        }
+        state.entries.push_front(Entry { id, at_s, took_us, args: cut(args), addr, name });
+    }
+
+    /// The latest entries, newest first.
+    pub fn latest(&self, n: usize) -> Vec<Entry> {
+        self.lock().entries.iter().take(n).cloned().collect()
+    }
+
+    /// How many entries are kept.
+    pub fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// No entries are kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets the entries.
+    pub fn reset(&self) {
+        self.lock().entries.clear();
+    }
+
+    /// Times of one command.
+    pub fn times(&self, command: Cmd) -> Option<Times> {
+        self.lock().times.get(&(command as u8)).cloned()
+    }
+
+    /// Forgets the times.
+    pub fn reset_times(&self) {
+        self.lock().times.clear();
+    }
+}
+
+/// Arguments cut to what an entry keeps, with a note on what is left out.
+fn cut(args: &[&[u8]]) -> Vec<Vec<u8>> {
+    let mut out: Vec<Vec<u8>> = Vec::new();
+    for (i, arg) in args.iter().enumerate() {
+        if i == ARGS_MAX - 1 && args.len() > ARGS_MAX {
+            out.push(format!("... ({} more arguments)", args.len() - i).into_bytes());
+            break;
+        }
+        let mut kept = arg[..arg.len().min(ARG_LEN_BYTES_MAX)].to_vec();
+        if arg.len() > ARG_LEN_BYTES_MAX {
+            let more = arg.len() - ARG_LEN_BYTES_MAX;
+            kept.extend_from_slice(format!("... ({more} more bytes)").as_bytes());
+        }
+        out.push(kept);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_commands_are_kept_cut_and_bounded() {
+        let log = Slowlog::default();
+        let who = || ("a".to_owned(), "n".to_owned());
+        log.took(Cmd::Keys, 10, 1, &[b"KEYS", b"*"], who);
+        assert!(log.is_empty());
+        let long = [b'x'; 200];
+        let args: Vec<&[u8]> = vec![&long; 40];
+        for _ in 0..200 {
+            log.took(Cmd::Keys, SLOWER_THAN_US, 1, &args, who);
+        }
+        assert_eq!(log.len(), ENTRIES_MAX);
+        let entry = &log.latest(1)[0];
+        assert_eq!((entry.id, entry.args.len()), (199, 32));
+        assert!(entry.args[0].ends_with(b"... (72 more bytes)"));
+        assert_eq!(entry.args[31], b"... (9 more arguments)");
+        let times = log.times(Cmd::Keys).unwrap();
+        assert_eq!((times.calls, times.buckets[4], times.buckets[14]), (201, 1, 200));
+        log.reset();
+        assert!(log.is_empty());
+    }
+}
