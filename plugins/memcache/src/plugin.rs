@@ -88,7 +88,7 @@ impl Memcache {
         }
     }
 
-    fn tell_connection(&self, worker: &mut Worker, what: &str, session: &Session) {
+    fn tell_connection(&self, worker: &Worker, what: &str, session: &Session) {
         if self.hub.watchers() == 0 {
             return;
         }
@@ -96,9 +96,7 @@ impl Memcache {
             Some(peer) => format!("rip={} rport={}", peer.ip(), peer.port()),
             None => "rip=unix rport=0".to_owned(),
         };
-        let mut watchers = std::mem::take(&mut worker.watchers);
-        let told = watchers.tell_connection(self.feed(worker), what, &peer, session.conn_id);
-        worker.watchers = watchers;
+        let told = self.hub.tell_connection(self.feed(worker), what, &peer, session.conn_id);
         worker.told(told);
     }
 
@@ -314,7 +312,7 @@ impl Protocol for Memcache {
             (Ticket::Stats, _) => self.stats_text(queue.service(), args(), out),
             (Ticket::StatsBinary(to), _) => self.stats_binary(queue.service(), &to, args(), out),
             (Ticket::WatchLines, _) => {
-                if !worker.watchers.take(session.conn_id, |bytes| out.bytes(bytes)) {
+                if !worker.watchers.take(&self.hub, session.conn_id, |bytes| out.bytes(bytes)) {
                     return After::Wait;
                 }
             }

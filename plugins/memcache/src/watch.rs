@@ -2,10 +2,12 @@
 //!
 //! Must hold: while nobody watches, nothing is gathered; a watcher that does not read costs a bounded
 //! queue, and is told how many lines it missed. A watcher belongs to the worker of its connection,
-//! which hears of all workers' events; no lock is taken. Called by [`crate::plugin`].
+//! which hears of all workers' key events; no lock is taken for those. Connections come and go on any
+//! worker, so lines about them go through a shared box. Called by [`crate::plugin`].
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crucible_plugin_api::{Env, KeyEvent, KeyEventKind};
 
@@ -70,6 +72,53 @@ pub struct Hub {
     counts: [AtomicU32; Wanted::ALL.len()],
     watchers: AtomicU32,
     line_id: AtomicU64,
+    /// Lines about connections, for the watchers that want them.
+    boxes: Mutex<Vec<LineBox>>,
+}
+
+/// Lines that wait for one watcher.
+#[derive(Debug)]
+struct LineBox {
+    conn_id: u64,
+    lines: Vec<u8>,
+    skipped: u64,
+    /// Its session waits to be woken.
+    idle: bool,
+}
+
+impl LineBox {
+    const fn new(conn_id: u64) -> Self {
+        Self { conn_id, lines: Vec::new(), skipped: 0, idle: false }
+    }
+
+    /// Queues a line and wakes the session if it waits.
+    fn put(&mut self, feed: Feed<'_>, line: &[u8], told: &mut Told) {
+        if (self.lines.len() + line.len()) as u64 > feed.queue_bytes_max {
+            self.skipped += 1;
+            told.skipped += 1;
+            return;
+        }
+        self.lines.extend_from_slice(line);
+        told.sent += 1;
+        if std::mem::take(&mut self.idle) {
+            feed.env.wake(self.conn_id, feed.token);
+        }
+    }
+
+    /// Hands out what waits; `false`: nothing, and the next line wakes the session.
+    fn take(&mut self, out: &mut impl FnMut(&[u8])) -> bool {
+        self.idle = self.lines.is_empty() && self.skipped == 0;
+        if self.idle {
+            return false;
+        }
+        out(&self.lines);
+        self.lines.clear();
+        if self.skipped > 0 {
+            out(format!("skipped={}\n", self.skipped).as_bytes());
+            self.skipped = 0;
+        }
+        true
+    }
 }
 
 impl Hub {
@@ -89,6 +138,23 @@ impl Hub {
     /// How many watch.
     pub fn watchers(&self) -> u32 {
         self.watchers.load(Ordering::Relaxed)
+    }
+
+    /// Tells of a connection that came or went, on whatever worker.
+    pub fn tell_connection(&self, feed: Feed<'_>, what: &str, peer: &str, conn_id: u64) -> Told {
+        let mut told = Told::default();
+        let mut boxes = self.boxes();
+        if !boxes.is_empty() {
+            let line = feed.line(|line| {
+                let _never_fails = write!(line, "type={what} {peer} transport=tcp cfd={conn_id}");
+            });
+            boxes.iter_mut().for_each(|b| b.put(feed, &line, &mut told));
+        }
+        told
+    }
+
+    fn boxes(&self) -> MutexGuard<'_, Vec<LineBox>> {
+        self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self, wanted: Wanted, watchers_max: u32) -> bool {
@@ -119,12 +185,8 @@ impl Hub {
 /// One watching connection.
 #[derive(Debug)]
 struct Watcher {
-    conn_id: u64,
     wanted: Wanted,
-    lines: Vec<u8>,
-    skipped: u64,
-    /// Its session waits to be woken.
-    idle: bool,
+    lines: LineBox,
 }
 
 /// A worker's watchers.
@@ -146,6 +208,19 @@ pub struct Feed<'f> {
     pub token: u64,
 }
 
+impl Feed<'_> {
+    /// A numbered and dated line.
+    fn line(&self, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut line = Vec::new();
+        let id = self.hub.line_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (s, ms) = (self.now_ms / 1000, self.now_ms % 1000);
+        let _never_fails = write!(line, "ts={s}.{ms:03}000 gid={id} ");
+        write(&mut line);
+        line.push(b'\n');
+        line
+    }
+}
+
 /// What happened to the lines of one event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
@@ -161,35 +236,35 @@ impl Watchers {
         if !hub.enter(wanted, watchers_max) {
             return false;
         }
-        self.0.push(Watcher { conn_id, wanted, lines: Vec::new(), skipped: 0, idle: false });
+        if wanted.has(Wanted::CONNEVENTS) {
+            hub.boxes().push(LineBox::new(conn_id));
+        }
+        self.0.push(Watcher { wanted, lines: LineBox::new(conn_id) });
         true
     }
 
     /// A connection is gone.
     pub fn remove(&mut self, hub: &Hub, conn_id: u64) {
+        hub.boxes().retain(|b| b.conn_id != conn_id);
         self.0.retain(|w| {
-            if w.conn_id == conn_id {
+            if w.lines.conn_id == conn_id {
                 hub.leave(w.wanted);
             }
-            w.conn_id != conn_id
+            w.lines.conn_id != conn_id
         });
     }
 
     /// Hands out the lines that wait for this connection; `false`: there are none, and the next one
     /// will wake it.
-    pub fn take(&mut self, conn_id: u64, mut out: impl FnMut(&[u8])) -> bool {
-        let Some(w) = self.0.iter_mut().find(|w| w.conn_id == conn_id) else { return false };
-        w.idle = w.lines.is_empty() && w.skipped == 0;
-        if w.idle {
-            return false;
+    pub fn take(&mut self, hub: &Hub, conn_id: u64, mut out: impl FnMut(&[u8])) -> bool {
+        let Some(w) = self.0.iter_mut().find(|w| w.lines.conn_id == conn_id) else { return false };
+        let mut any = w.lines.take(&mut out);
+        if w.wanted.has(Wanted::CONNEVENTS)
+            && let Some(shared) = hub.boxes().iter_mut().find(|b| b.conn_id == conn_id)
+        {
+            any |= shared.take(&mut out);
         }
-        out(&w.lines);
-        w.lines.clear();
-        if w.skipped > 0 {
-            out(format!("skipped={}\n", w.skipped).as_bytes());
-            w.skipped = 0;
-        }
-        true
+        any
     }
 
     /// Tells of key events.
@@ -211,21 +286,6 @@ impl Watchers {
         told
     }
 
-    /// Tells of a connection that came or went.
-    pub fn tell_connection(
-        &mut self,
-        feed: Feed<'_>,
-        what: &str,
-        peer: &str,
-        conn_id: u64,
-    ) -> Told {
-        let mut told = Told::default();
-        self.tell(feed, Wanted::CONNEVENTS, &mut told, |line| {
-            let _never_fails = write!(line, "type={what} {peer} transport=tcp cfd={conn_id}");
-        });
-        told
-    }
-
     fn tell(
         &mut self,
         feed: Feed<'_>,
@@ -233,26 +293,10 @@ impl Watchers {
         told: &mut Told,
         write: impl Fn(&mut Vec<u8>),
     ) {
-        let mut text = Vec::new();
+        let mut line = None;
         for w in self.0.iter_mut().filter(|w| w.wanted.has(wanted)) {
-            if text.is_empty() {
-                let id = feed.hub.line_id.fetch_add(1, Ordering::Relaxed) + 1;
-                let (s, ms) = (feed.now_ms / 1000, feed.now_ms % 1000);
-                let _never_fails = write!(text, "ts={s}.{ms:03}000 gid={id} ");
-                write(&mut text);
-                text.push(b'\n');
-            }
-            if (w.lines.len() + text.len()) as u64 > feed.queue_bytes_max {
-                w.skipped += 1;
-                told.skipped += 1;
-                continue;
-            }
-            w.lines.extend_from_slice(&text);
-            told.sent += 1;
-            if w.idle {
-                w.idle = false;
-                feed.env.wake(w.conn_id, feed.token);
-            }
+            let line = line.get_or_insert_with(|| feed.line(&write));
+            w.lines.put(feed, line, told);
         }
     }
 }

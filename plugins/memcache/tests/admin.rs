@@ -170,19 +170,25 @@ fn watchers_see_what_others_do_and_nothing_is_gathered_without_them() {
         b"set k%1 0 0 3\r\nabc\r\nget k%1\r\nget n\r\ndelete k%1\r\n",
         b"STORED\r\nVALUE k%1 0 3\r\nabc\r\nEND\r\nEND\r\nDELETED\r\n",
     );
-    let here = on(0);
-    drop(here);
-    bench.host.sweep();
+    on(0).close();
     let seen = text(watcher.take_output());
     for line in [
         "type=item_store key=k%251 status=stored clsid=1 cfd=",
         "type=item_get key=k%251 status=found clsid=1 cfd=",
         "type=item_get key=n status=not_found clsid=0 cfd=",
         "type=deleted key=k%251 cmd=delete",
-        "type=conn_new rip=127.0.0.1 rport=40000 transport=tcp",
+        "type=conn_close rip=127.0.0.1 rport=40000 transport=tcp",
     ] {
         assert_eq!(seen.matches(line).count(), 1, "{line} in {seen}");
     }
+    // One on its own worker came and went, and one comes on the other.
+    assert_eq!(seen.matches("type=conn_new rip=127.0.0.1").count(), 1, "{seen}");
+    let third = on(1);
+    bench.host.sweep();
+    let later = text(watcher.take_output());
+    let line =
+        format!("type=conn_new rip=127.0.0.1 rport=40000 transport=tcp cfd={}\n", third.id());
+    assert!(later.ends_with(&line), "{later}");
     assert!(seen.lines().all(|l| l.starts_with("ts=") && l.contains(" gid=")), "{seen}");
     // It obeys nothing any more, and goes away for good.
     watcher.expect(b"get k\r\n", b"");
