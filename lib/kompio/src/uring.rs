@@ -476,3 +476,85 @@ fn refusal(source: io::Error) -> Error {
 fn disabled_by_sysctl() -> Option<u32> {
     std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use io_uring::types::Timespec;
+
+    use super::*;
+    use crate::token::Kind;
+
+    fn ring() -> Uring {
+        Uring::new(&Config::default(), 16).expect("a ring")
+    }
+
+    #[test]
+    fn a_wait_for_more_than_comes_never_starves() {
+        // With the kernel's minimal wait, and as on kernels without it.
+        for has_min_wait in [true, false] {
+            let mut uring = ring();
+            uring.features.min_wait &= has_min_wait;
+            let after = Timespec::from(Duration::from_millis(2));
+            uring.push(Op::Timer { after: &raw const after }, Tag::new(Kind::Timer, 0, 0));
+            let mut cqes = Vec::new();
+            // One completion comes, five are waited for.
+            while cqes.is_empty() {
+                uring.enter(Wait { completions: 5, timeout: None }).expect("no error");
+                uring.reap(&mut cqes);
+            }
+            assert_eq!((cqes.len(), cqes[0].result), (1, -libc::ETIME));
+        }
+    }
+
+    #[test]
+    fn a_full_submission_queue_is_flushed_and_drops_nothing() {
+        let config = Config { sq_entries: 8, cq_entries: 4096, ..Config::default() };
+        let mut uring = Uring::new(&config, 16).expect("a ring");
+        let after = Timespec::from(Duration::ZERO);
+        for slot in 0..1000 {
+            uring.push(Op::Timer { after: &raw const after }, Tag::new(Kind::Timer, slot, 0));
+        }
+        assert!(uring.counts().sq_flushes >= 100);
+        let mut cqes = Vec::new();
+        while cqes.len() < 1000 {
+            uring.enter(Wait { completions: 1, timeout: None }).expect("no error");
+            uring.reap(&mut cqes);
+        }
+        let mut slots: Vec<u32> = cqes.iter().map(|c| Tag::unpack(c.user_data).slot).collect();
+        slots.sort_unstable();
+        assert!(slots.into_iter().eq(0..1000));
+    }
+
+    #[test]
+    fn completions_beyond_the_queue_are_not_lost() {
+        let config = Config { sq_entries: 8, cq_entries: 16, ..Config::default() };
+        let mut uring = Uring::new(&config, 16).expect("a ring");
+        let after = Timespec::from(Duration::ZERO);
+        for slot in 0..200 {
+            uring.push(Op::Timer { after: &raw const after }, Tag::new(Kind::Timer, slot, 0));
+        }
+        let mut cqes = Vec::new();
+        while cqes.len() < 200 {
+            uring.enter(Wait { completions: 1, timeout: None }).expect("no error");
+            uring.reap(&mut cqes);
+        }
+        assert_eq!(cqes.len(), 200);
+    }
+
+    #[test]
+    fn a_refused_ring_is_explained_with_its_cure() {
+        let text = |errno: i32| refusal(io::Error::from_raw_os_error(errno)).to_string();
+        let eperm = text(libc::EPERM);
+        assert!(eperm.contains("sysctl kernel.io_uring_disabled") || eperm.contains("seccomp"));
+        assert!(text(libc::ENOSYS).contains("seccomp"));
+        assert!(text(libc::ENOMEM).contains("ulimit -l"));
+        assert!(text(libc::EMFILE).contains("ulimit -n"));
+        assert!(text(libc::EINVAL).contains("Linux 6.0"));
+        assert!(matches!(
+            refusal(io::Error::from_raw_os_error(libc::EIO)),
+            Error::Ring { what: "cannot set up io_uring", .. }
+        ));
+    }
+}

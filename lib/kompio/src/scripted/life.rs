@@ -90,6 +90,8 @@ fn a_timer_set_earlier_than_the_armed_one_is_not_slept_through() {
     rig.turn();
     rig.turn();
     assert_eq!(timers(&rig), 1, "the one operation is moved, not joined by another");
+    let second = io_uring::types::Timespec::from(Duration::from_secs(1));
+    assert_eq!(rig.worker.kernel.moved, [format!("{second:?}")]);
     rig.worker.kernel.now += Duration::from_secs(1);
     let tag = Tag::new(Kind::Timer, 0, 0);
     rig.take(tag);

@@ -43,6 +43,8 @@ pub(crate) struct Fake {
     pub(crate) zero_copy: (bool, bool),
     pub(crate) now: Instant,
     pub(crate) waits: Vec<Wait>,
+    /// What the timer operation was moved to, as text, for kernel times do not compare.
+    pub(crate) moved: Vec<String>,
     counts: Counts,
 }
 
@@ -59,6 +61,7 @@ impl Fake {
             zero_copy: (true, true),
             now: Instant::now(),
             waits: Vec::new(),
+            moved: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -93,7 +96,12 @@ impl Fake {
             self.counts.sqes += 1;
             match op {
                 Op::Close { fd } => sys::close(fd),
-                Op::Install { .. } | Op::Remove { .. } | Op::TimerUpdate { .. } => {}
+                Op::Install { .. } | Op::Remove { .. } => {}
+                Op::TimerUpdate { after, .. } => {
+                    // SAFETY: the operation is being submitted, so its memory is there.
+                    let after = unsafe { &*after };
+                    self.moved.push(format!("{after:?}"));
+                }
                 _ => self.outstanding.push_back((op, tag)),
             }
         }
