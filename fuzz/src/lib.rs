@@ -5,7 +5,6 @@
 //! * after the connection is gone, nothing is lent: pins, reservations and
 //!   sessions are back to zero (`TestHost::finish` asserts it);
 //! * a connection that is still open answers the protocol's own probe.
-
 //!
 //! # Safety
 //! The one unsafe item is a symbol that the sanitizer's runtime looks for.
