@@ -3,8 +3,7 @@
 //!
 //! * no session panics, whatever bytes arrive and however they are cut;
 //! * after the connection is gone, nothing is lent: pins, reservations and
-//!   sessions are back to zero (`TestHost::finish` asserts it);
-//! * a connection that is still open answers the protocol's own probe.
+//!   sessions are back to zero (`TestHost::finish` asserts it).
 //!
 //! # Safety
 //! The one unsafe item is a symbol that the sanitizer's runtime looks for.
