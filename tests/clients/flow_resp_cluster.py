@@ -100,7 +100,7 @@ class Proxy:
         path = os.path.join(self.dir.name, "pool.yml")
         with open(path, "w", encoding="utf-8") as file:
             file.write(
-                f"pool:\n  listen: 127.0.0.1:{self.port}\n  hash: fnv1a_64\n"
+                f"pool:\n  listen: 127.0.0.1:{self.port}\n  hash: md5\n"
                 "  distribution: ketama\n  redis: true\n  auto_eject_hosts: true\n"
                 "  timeout: 2000\n  server_retry_timeout: 60000\n  server_failure_limit: 1\n"
                 "  servers:\n" + "".join(f"   - 127.0.0.1:{port}:1\n" for port in ports)
