@@ -220,12 +220,12 @@ impl Plan {
             Some(size) => size,
             // 1024 segments (the hit ratio is flat from 256 on, and what stands
             // half empty shrinks with them), of 512 KiB at most unless that
-            // would make more than 16384.
+            // would make more than 16384; the longest key fits from 32 MiB on.
             None => {
                 let most = (heap / 16_384).next_power_of_two().max(512 << 10);
-                (heap / 1024)
-                    .next_power_of_two()
-                    .clamp(SEGMENT_SIZE_MIN, most.min(SEGMENT_SIZE_MAX))
+                let (parts, least) =
+                    if heap >= 32 << 20 { (1024, 128 << 10) } else { (512, SEGMENT_SIZE_MIN) };
+                (heap / parts).next_power_of_two().clamp(least, most.min(SEGMENT_SIZE_MAX))
             }
         };
         if !size.is_power_of_two() || !(SEGMENT_SIZE_MIN..=SEGMENT_SIZE_MAX).contains(&size) {

@@ -290,16 +290,17 @@ fn set(worker: &crate::worker::Worker, key: &[u8]) {
 
 #[test]
 fn a_value_that_was_got_stays_while_its_segment_is_evicted_and_reused() {
+    static FOUND: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     model(1, || {
         let cache = small_cache();
         let (mut a, mut b) = (cache.worker(0).unwrap(), cache.worker(1).unwrap());
         a.enter(1);
-        for key in 0..8u8 {
+        for key in 0..6u8 {
             set(&a, &[key]);
         }
         a.leave();
         let t = thread::spawn(move || {
-            for key in 20..26u8 {
+            for key in 20..24u8 {
                 a.enter(1);
                 set(&a, &[key]);
             }
@@ -308,20 +309,24 @@ fn a_value_that_was_got_stays_while_its_segment_is_evicted_and_reused() {
         b.enter(1);
         let item = b.get(&[0]);
         if let Some(item) = item {
+            FOUND.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(item.value(), Some(&VALUE[..]));
         }
         b.leave();
         t.join().unwrap();
+        assert!(cache.stats().counters.segments_evicted > 0);
     });
+    assert!(FOUND.load(std::sync::atomic::Ordering::Relaxed) > 0, "the race was met");
 }
 
 #[test]
 fn a_retained_value_stays_after_its_reader_has_left() {
+    static FOUND: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     model(1, || {
         let cache = small_cache();
         let (mut a, mut b) = (cache.worker(0).unwrap(), cache.worker(1).unwrap());
         a.enter(1);
-        for key in 0..8u8 {
+        for key in 0..6u8 {
             set(&a, &[key]);
         }
         a.leave();
@@ -336,11 +341,14 @@ fn a_retained_value_stays_after_its_reader_has_left() {
         let held = b.get(&[0]).map(|item| (b.retain(&item), item.place()));
         b.leave();
         if let Some((held, place)) = held {
+            FOUND.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             cache.assert_readable(place);
             b.release(held);
         }
         t.join().unwrap();
+        assert!(cache.stats().counters.segments_evicted > 0);
     });
+    assert!(FOUND.load(std::sync::atomic::Ordering::Relaxed) > 0, "the race was met");
 }
 
 #[test]
@@ -428,15 +436,14 @@ fn a_reservation_committed_while_its_segment_is_evicted_is_whole_or_gone() {
         // Its segment is sealed when the next one is opened.
         set(&b, b"next");
         b.leave();
-        for key in 0..6u8 {
+        for key in 0..2u8 {
             a.enter(1);
             set(&a, &[key]);
         }
         let t = thread::spawn(move || {
-            for key in 20..22u8 {
-                a.enter(1);
-                set(&a, &[key]);
-            }
+            // The next segment that is opened makes the oldest one go: ours.
+            a.enter(1);
+            set(&a, &[20]);
             a.leave();
             a
         });
@@ -448,6 +455,8 @@ fn a_reservation_committed_while_its_segment_is_evicted_is_whole_or_gone() {
             assert_eq!(item.value(), Some(&VALUE[..]));
         }
         let _a = t.join().unwrap();
-        assert_eq!(cache.stats().pins, 0);
+        let stats = cache.stats();
+        assert_eq!(stats.pins, 0);
+        assert!(stats.counters.segments_evicted > 0);
     });
 }

@@ -118,7 +118,8 @@ impl Region {
         };
         if transparent
             && !region.reserved_pages
-            && let Err(cause) = region.advise(0, len_bytes, libc::MADV_HUGEPAGE)
+            // Whole huge pages only: the last, partial one would be resident in full.
+            && let Err(cause) = region.advise(0, len_bytes / HUGE_2M * HUGE_2M, libc::MADV_HUGEPAGE)
         {
             notes.push(format!("{what}: no transparent 2 MiB pages ({cause})"));
         }

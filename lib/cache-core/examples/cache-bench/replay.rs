@@ -41,8 +41,8 @@ pub(crate) fn replay(trace: &Trace, setup: &Setup) -> Result<Ratios, String> {
     let (mut misses, mut bytes, mut missed_bytes, mut admitted) = (0u64, 0u64, 0u64, 0u64);
     let mut key = vec![b'k'; setup.key_len.max(4)];
     for (i, id) in trace.requests.iter().enumerate() {
+        worker.enter(1 + i as u64 / 1000);
         if i % 32 == 0 {
-            worker.enter(1 + i as u64 / 1000);
             worker.tick(2);
         }
         key[..4].copy_from_slice(&id.to_le_bytes());
@@ -74,8 +74,8 @@ fn equal_objects(capacity: u64, policy: PolicyKind, size_aware: bool) -> Setup {
     let size = (each * 24).next_power_of_two().max(4096);
     let item_len = (size - 8) / each;
     let live = (capacity as f64 / each as f64).round() as u64;
-    // Of the segments kept ahead, about two are being emptied or filled.
-    let spare = 1 + u64::from(policy == PolicyKind::Merge) * 2;
+    // What the store keeps ahead is not part of the capacity.
+    let spare = 3 + u64::from(policy == PolicyKind::Merge) * 2;
     let count = live + spare;
     Setup {
         policy,
