@@ -53,6 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if !args.fast {
         suite.step("loom models", loom_models);
         suite.step("release build", || run::build_release().map(|()| Counts::default()));
+        suite.step("third-party plugins", third_party_plugins);
         suite.clients();
     }
     suite.finish()
@@ -141,12 +142,24 @@ fn cargo(args: &[&str], limit: Duration) -> Result<Counts, Failure> {
 fn loom_models() -> Result<Counts, Failure> {
     let mut command = Command::new("cargo");
     command
-        .args(["test", "--package", "cache-core", "--release", "--no-fail-fast", "--tests", "loom"])
+        .args(["test", "--package", "cache-core", "--release", "--no-fail-fast", "--lib", "loom"])
         .env("RUSTFLAGS", "--cfg loom")
-        .env("LOOM_MAX_PREEMPTIONS", "3")
+        .env("LOOM_MAX_PREEMPTIONS", "2")
         .env("CARGO_TARGET_DIR", paths::tools_dir().join("loom"))
         .current_dir(paths::root());
     at_least_one(counted("cargo", &mut command, TESTS_LIMIT)?)
+}
+
+/// The example plugins, built out of tree as a stranger would and served by the release host.
+fn third_party_plugins() -> Result<Counts, Failure> {
+    install::programs(&[install::PYTHON])?;
+    let mut command = Command::new("sh");
+    command
+        .arg(paths::root().join("examples/third-party/check.sh"))
+        .env("THIRD_PARTY_TARGET", paths::tools_dir().join("third-party"))
+        .env("CRUCIBLE_HOST", paths::release_dir().join("crucible-host"))
+        .current_dir(paths::root());
+    at_least_one(counted("check.sh", &mut command, BUILD_LIMIT)?)
 }
 
 /// Flow scripts in the order of their names; none at all is a failure.
