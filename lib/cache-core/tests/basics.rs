@@ -90,7 +90,7 @@ fn gets_returns_a_token_that_cas_accepts_once_even_after_a_touch() {
     set(&w, b"k", b"v");
     let token = w.gets(b"k").unwrap().cas();
     assert_ne!(token, 0);
-    assert_eq!(w.touch(b"k", T0 + 100, DeadlineCondition::default()).status, Status::Done);
+    assert_eq!(w.touch(b"k", T0 + 100, DeadlineCondition::default()).unwrap().status, Status::Done);
     assert_eq!(w.gets(b"k").unwrap().cas(), token);
     let cas = Store { condition: Condition::IfCas(token), ..Store::default() };
     assert_eq!(w.store(b"k", &[b"w"], &cas).unwrap().status, Status::Done);
@@ -123,7 +123,7 @@ fn an_expired_item_is_absent_to_every_operation_and_no_item_dies_early() {
     w.enter(T0 + 400);
     let present = Store { condition: Condition::IfPresent, ..Store::default() };
     assert_eq!(w.store(b"k", &[b"w"], &present).unwrap().status, Status::Absent);
-    assert_eq!(w.touch(b"k", 0, DeadlineCondition::default()).status, Status::Absent);
+    assert_eq!(w.touch(b"k", 0, DeadlineCondition::default()).unwrap().status, Status::Absent);
     w.update(b"k", |item| {
         assert!(item.is_none());
         Edit::Keep
@@ -146,17 +146,17 @@ fn touch_conditions_are_those_of_expire() {
     let xx = DeadlineCondition { if_some: true, ..c };
     let gt = DeadlineCondition { if_later: true, ..c };
     let lt = DeadlineCondition { if_earlier: true, ..c };
-    assert_eq!(w.touch(b"k", T0 + 10, xx).status, Status::Mismatch);
-    assert_eq!(w.touch(b"k", T0 + 10, gt).status, Status::Mismatch);
-    assert_eq!(w.touch(b"k", T0 + 10, nx).status, Status::Done);
-    assert_eq!(w.touch(b"k", T0 + 10, nx).status, Status::Mismatch);
-    assert_eq!(w.touch(b"k", T0 + 5, gt).status, Status::Mismatch);
-    assert_eq!(w.touch(b"k", T0 + 20, gt).status, Status::Done);
-    assert_eq!(w.touch(b"k", T0 + 15, lt).status, Status::Done);
+    assert_eq!(w.touch(b"k", T0 + 10, xx).unwrap().status, Status::Mismatch);
+    assert_eq!(w.touch(b"k", T0 + 10, gt).unwrap().status, Status::Mismatch);
+    assert_eq!(w.touch(b"k", T0 + 10, nx).unwrap().status, Status::Done);
+    assert_eq!(w.touch(b"k", T0 + 10, nx).unwrap().status, Status::Mismatch);
+    assert_eq!(w.touch(b"k", T0 + 5, gt).unwrap().status, Status::Mismatch);
+    assert_eq!(w.touch(b"k", T0 + 20, gt).unwrap().status, Status::Done);
+    assert_eq!(w.touch(b"k", T0 + 15, lt).unwrap().status, Status::Done);
     assert_eq!(w.get(b"k").unwrap().deadline_ms(), T0 + 15);
-    assert_eq!(w.touch(b"k", 0, c).status, Status::Done);
+    assert_eq!(w.touch(b"k", 0, c).unwrap().status, Status::Done);
     assert_eq!(w.get(b"k").unwrap().deadline_ms(), 0);
-    assert_eq!(w.touch(b"absent", 0, c).status, Status::Absent);
+    assert_eq!(w.touch(b"absent", 0, c).unwrap().status, Status::Absent);
 }
 
 #[test]

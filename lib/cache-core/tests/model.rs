@@ -155,7 +155,7 @@ impl Bed {
             }
             Op::Store { key, len, ttl, condition, keep } => {
                 let value = self.fresh(key, len);
-                let before = self.look(key);
+                let mut before = self.look(key);
                 let wanted = before.as_ref().map_or(Vec::new(), |s| s.value.clone());
                 let condition = [
                     Condition::Always,
@@ -173,6 +173,11 @@ impl Bed {
                     ..Store::default()
                 };
                 let out = self.worker.store(&key_of(key), &[&value], &store).unwrap();
+                // Making room for the new item may have evicted the present one.
+                if (keep && out.old.is_none()) || out.status == Status::Absent {
+                    before = None;
+                    self.map.remove(&key);
+                }
                 let expected = match (condition, &before) {
                     (Condition::IfAbsent, Some(_)) => Status::Present,
                     (Condition::IfPresent | Condition::IfEqual(_), None) => Status::Absent,
@@ -209,6 +214,9 @@ impl Bed {
                 match (before, stale) {
                     (None, _) => assert_eq!(out.status, Status::Absent),
                     (Some(_), true) => assert_eq!(out.status, Status::Mismatch),
+                    (Some(_), false) if out.status == Status::Absent => {
+                        self.map.remove(&key);
+                    }
                     (Some(_), false) => {
                         assert_eq!(out.status, Status::Done, "a token survives eviction's moves");
                         self.map.insert(key, Stored { value, flags: 0, deadline: 0 });
@@ -220,14 +228,20 @@ impl Bed {
                 let more = self.fresh(key, len);
                 let before = self.look(key);
                 let shown = before.clone();
+                let mut evicted = false;
                 let out = self.worker.update(&key_of(key), |item| {
-                    assert_eq!(item.map(bytes), shown.as_ref().map(|s| s.value.clone()));
+                    // Making room for the new item may have evicted the present one.
+                    evicted = item.is_none();
+                    if let Some(item) = item {
+                        assert_eq!(Some(bytes(item)), shown.as_ref().map(|s| s.value.clone()));
+                    }
                     let meta = item.map_or(Meta::default(), Meta::of);
                     let value =
                         if append { NewValue::Append(&more) } else { NewValue::Prepend(&more) };
                     Edit::Replace { value, meta, cas: None }
                 });
-                let old = before.unwrap_or(Stored { value: vec![], flags: 0, deadline: 0 });
+                let old = before.filter(|_| !evicted);
+                let old = old.unwrap_or(Stored { value: vec![], flags: 0, deadline: 0 });
                 let value = if append {
                     [&old.value[..], &more].concat()
                 } else {
@@ -252,8 +266,12 @@ impl Bed {
                     if_later: condition == 3,
                     if_earlier: condition == 4,
                 };
-                let out = self.worker.touch(&key_of(key), deadline, condition);
+                let touched = self.worker.touch(&key_of(key), deadline, condition);
+                let Ok(out) = touched else { return };
                 match before {
+                    Some(_) if out.status == Status::Absent => {
+                        self.map.remove(&key);
+                    }
                     None => assert_eq!(out.status, Status::Absent),
                     Some(before) if condition.allows(before.deadline, deadline) => {
                         assert!(

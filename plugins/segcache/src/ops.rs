@@ -241,8 +241,11 @@ fn touch(worker: &Worker, op: &mut Op<'_>, parts: &mut Parts) {
         if_later: opts.has(Opts::IF_LATER),
         if_earlier: opts.has(Opts::IF_EARLIER),
     };
-    let outcome = worker.store.touch(op.key(), op.raw().expires_at_ms, condition);
     op.clear_item();
+    let outcome = match worker.store.touch(op.key(), op.raw().expires_at_ms, condition) {
+        Ok(outcome) => outcome,
+        Err(error) => return op.set_status(refusal(&error)),
+    };
     op.set_status(match outcome.status {
         StoreStatus::Done | StoreStatus::Kept => Status::OK,
         StoreStatus::Absent => Status::MISS,

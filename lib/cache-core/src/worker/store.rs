@@ -305,7 +305,7 @@ impl Worker {
         key: &[u8],
         deadline_ms: u64,
         condition: DeadlineCondition,
-    ) -> Outcome<'w> {
+    ) -> Result<Outcome<'w>, Error> {
         let mut refused = false;
         let outcome = self.update(key, |item| {
             refused = false;
@@ -318,8 +318,7 @@ impl Worker {
                 Some(item) => Edit::SetMeta(Meta { deadline_ms, ..Meta::of(item) }),
             }
         });
-        // An item that exists can always be written again.
-        let mut outcome = outcome.unwrap_or(Outcome::of(Status::Kept));
+        let mut outcome = outcome?;
         if outcome.status == Status::Kept {
             outcome.status = match (refused, outcome.old) {
                 (true, _) => Status::Mismatch,
@@ -327,7 +326,7 @@ impl Worker {
                 (false, Some(_)) => Status::Done,
             };
         }
-        outcome
+        Ok(outcome)
     }
 
     /// Any read-modify-write as one step. `decide` sees the present item with
