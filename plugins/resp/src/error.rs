@@ -127,7 +127,7 @@ impl Refusal {
     }
 
     /// Writes the error as a reply.
-    pub fn write<S: Sink>(&self, w: &mut Writer<'_, S>) {
+    pub fn write<S: Sink + ?Sized>(&self, w: &mut Writer<'_, S>) {
         w.error(self.to_string().as_bytes());
     }
 

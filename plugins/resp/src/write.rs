@@ -133,16 +133,24 @@ fn header(buf: &mut [u8; HEADER_LEN_BYTES_MAX], kind: u8, n: u64, negative: bool
 
 /// Appends replies to a sink.
 #[derive(Debug)]
-pub struct Writer<'s, S> {
+pub struct Writer<'s, S: ?Sized> {
     sink: &'s mut S,
     version: Version,
 }
 
-impl<'s, S: Sink> Writer<'s, S> {
+impl<'s, S: Sink + ?Sized> Writer<'s, S> {
     /// A writer for one connection's protocol version.
     #[inline]
     pub fn new(sink: &'s mut S, version: Version) -> Self {
         Writer { sink, version }
+    }
+
+    /// The same writer for code that is compiled once for all sinks: everything but the hot path.
+    pub fn erased(&mut self) -> Writer<'_, dyn Sink + '_>
+    where
+        S: Sized,
+    {
+        Writer { sink: self.sink, version: self.version }
     }
 
     /// Goes on in another version.

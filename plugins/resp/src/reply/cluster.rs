@@ -14,7 +14,7 @@ use crate::write::{Sink, Writer};
 const STEP: u32 = 1024;
 
 /// ASKING, READONLY, READWRITE.
-pub(super) fn mode<S: Sink>(cx: &mut Cx<'_, '_>, command: Cmd, w: &mut Writer<'_, S>) {
+pub(super) fn mode<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, command: Cmd, w: &mut Writer<'_, S>) {
     if cx.resp.cluster.is_none() {
         return cx.error(w, "ERR This instance has cluster support disabled");
     }
@@ -26,7 +26,12 @@ pub(super) fn mode<S: Sink>(cx: &mut Cx<'_, '_>, command: Cmd, w: &mut Writer<'_
 }
 
 /// CLUSTER and its subcommands.
-pub(super) fn run<S: Sink>(cx: &mut Cx<'_, '_>, sub: &str, args: &[&[u8]], w: &mut Writer<'_, S>) {
+pub(super) fn run<S: Sink + ?Sized>(
+    cx: &mut Cx<'_, '_>,
+    sub: &str,
+    args: &[&[u8]],
+    w: &mut Writer<'_, S>,
+) {
     let resp = cx.resp;
     let Some(map) = &resp.cluster else {
         return cx.error(w, "ERR This instance has cluster support disabled");
@@ -43,7 +48,7 @@ pub(super) fn run<S: Sink>(cx: &mut Cx<'_, '_>, sub: &str, args: &[&[u8]], w: &m
     }
 }
 
-fn slots<S: Sink>(map: &Cluster, w: &mut Writer<'_, S>) {
+fn slots<S: Sink + ?Sized>(map: &Cluster, w: &mut Writer<'_, S>) {
     w.array(map.nodes.iter().map(|n| n.slots.len()).sum());
     for node in &map.nodes {
         for range in &node.slots {
@@ -59,7 +64,7 @@ fn slots<S: Sink>(map: &Cluster, w: &mut Writer<'_, S>) {
     }
 }
 
-fn shards<S: Sink>(map: &Cluster, w: &mut Writer<'_, S>) {
+fn shards<S: Sink + ?Sized>(map: &Cluster, w: &mut Writer<'_, S>) {
     w.array(map.nodes.len());
     for node in &map.nodes {
         w.map(2);
@@ -122,7 +127,7 @@ fn info(map: &Cluster) -> String {
     )
 }
 
-fn keys_in_slot<S: Sink>(
+fn keys_in_slot<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     count_only: bool,
     args: &[&[u8]],

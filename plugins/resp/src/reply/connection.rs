@@ -22,7 +22,7 @@ pub const REDIS_VERSION: &str = "7.4.0";
 const WAIT_MS_MAX: i64 = 86_400_000;
 
 /// PING with a message, or in a RESP2 connection that listens.
-pub(super) fn ping<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+pub(super) fn ping<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     if args.len() > 2 {
         return cx.refuse(w, &Refusal::Arity("ping".to_owned()));
     }
@@ -56,7 +56,7 @@ fn entered(cx: &mut Cx<'_, '_>, user: String) {
 }
 
 /// AUTH.
-pub(super) fn auth<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+pub(super) fn auth<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     let result = match args {
         [_, password] => {
             let listener = cx.session.client.listener;
@@ -119,7 +119,7 @@ fn read_hello<'a>(args: &[&'a [u8]]) -> Result<Hello<'a>, Refusal> {
 }
 
 /// HELLO. Answered in the version that it chooses.
-pub(super) fn hello<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+pub(super) fn hello<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     let hello = match read_hello(args) {
         Ok(hello) => hello,
         Err(refusal) => return cx.refuse(w, &refusal),
@@ -170,7 +170,7 @@ fn set_version(session: &mut Session, version: Version) {
 }
 
 /// SELECT: there is one database.
-pub(super) fn select<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+pub(super) fn select<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     match parse_i64(args[1]) {
         Some(0) => w.ok(),
         Some(_) => cx.refuse(w, &Refusal::DbIndex),
@@ -179,7 +179,7 @@ pub(super) fn select<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Write
 }
 
 /// RESET.
-pub(super) fn reset<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+pub(super) fn reset<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     super::pubsub::forget(cx);
     cx.resp.hub.tracking.end(cx.session.client.id);
     cx.resp.hub.monitor(&cx.session.client, false);
@@ -221,7 +221,7 @@ pub(super) fn wait_until(
 }
 
 /// CLIENT and its subcommands.
-pub(super) fn client<S: Sink>(
+pub(super) fn client<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     sub: &str,
     args: &[&[u8]],
@@ -299,7 +299,7 @@ fn on_off(text: &[u8]) -> Result<bool, Refusal> {
     }
 }
 
-fn set_name<S: Sink>(
+fn set_name<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     name: &[u8],
     w: &mut Writer<'_, S>,
@@ -313,7 +313,7 @@ fn set_name<S: Sink>(
     Ok(())
 }
 
-fn set_info<S: Sink>(
+fn set_info<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     args: &[&[u8]],
     w: &mut Writer<'_, S>,
@@ -400,7 +400,7 @@ fn is_of_type(client: &Client, kind: &[u8]) -> Result<bool, Refusal> {
     }
 }
 
-fn list<S: Sink>(
+fn list<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     args: &[&[u8]],
     w: &mut Writer<'_, S>,
@@ -481,7 +481,7 @@ fn read_filter<'a>(args: &[&'a [u8]]) -> Result<Filter<'a>, Refusal> {
     Ok(filter)
 }
 
-fn kill<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> After {
+fn kill<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> After {
     let filter = match read_filter(args) {
         Ok(filter) => filter,
         Err(refusal) => {
@@ -530,7 +530,7 @@ fn kill<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> 
     after
 }
 
-fn pause<S: Sink>(
+fn pause<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     args: &[&[u8]],
     w: &mut Writer<'_, S>,
@@ -554,7 +554,11 @@ fn pause<S: Sink>(
     Ok(())
 }
 
-fn reply<S: Sink>(cx: &mut Cx<'_, '_>, what: &[u8], w: &mut Writer<'_, S>) -> Result<(), Refusal> {
+fn reply<S: Sink + ?Sized>(
+    cx: &mut Cx<'_, '_>,
+    what: &[u8],
+    w: &mut Writer<'_, S>,
+) -> Result<(), Refusal> {
     match what.to_ascii_lowercase().as_slice() {
         b"on" => {
             cx.session.set(mode::REPLY_OFF | mode::REPLY_SKIP, false);
@@ -573,7 +577,7 @@ fn reply<S: Sink>(cx: &mut Cx<'_, '_>, what: &[u8], w: &mut Writer<'_, S>) -> Re
     Ok(())
 }
 
-fn tracking<S: Sink>(
+fn tracking<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     args: &[&[u8]],
     w: &mut Writer<'_, S>,
@@ -662,7 +666,7 @@ fn tracking<S: Sink>(
     Ok(())
 }
 
-fn tracking_info<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+fn tracking_info<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     let on = cx.session.is(mode::TRACKING);
     let tracking = cx.session.rare().tracking.clone();
     let mut flags = vec![if on { "on" } else { "off" }];
@@ -693,7 +697,7 @@ fn tracking_info<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     }
 }
 
-fn caching<S: Sink>(
+fn caching<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     what: &[u8],
     w: &mut Writer<'_, S>,

@@ -84,7 +84,7 @@ const SECTIONS: [&str; 11] = [
 const SECTIONS_ON_DEMAND: [&str; 2] = ["commandstats", "latencystats"];
 
 /// INFO.
-pub(super) fn info<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+pub(super) fn info<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     let asked: Vec<String> =
         args[1..].iter().map(|a| String::from_utf8_lossy(a).to_ascii_lowercase()).collect();
     let all = asked.iter().any(|a| a == "all" || a == "everything");
@@ -258,7 +258,11 @@ fn command_stats(cx: &Cx<'_, '_>) -> Lines {
 }
 
 /// LATENCY HISTOGRAM: of commands that are timed.
-pub(super) fn histogram<S: Sink>(cx: &mut Cx<'_, '_>, names: &[&[u8]], w: &mut Writer<'_, S>) {
+pub(super) fn histogram<S: Sink + ?Sized>(
+    cx: &mut Cx<'_, '_>,
+    names: &[&[u8]],
+    w: &mut Writer<'_, S>,
+) {
     let wanted =
         |command: &Cmd| names.is_empty() || names.iter().any(|n| Cmd::find(n) == Some(*command));
     let timed: Vec<_> = Cmd::all()
@@ -284,7 +288,7 @@ pub(super) fn histogram<S: Sink>(cx: &mut Cx<'_, '_>, names: &[&[u8]], w: &mut W
 }
 
 /// MEMORY STATS.
-pub(super) fn memory_stats<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+pub(super) fn memory_stats<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     let facts = backend(cx);
     let items = number(&facts, "items");
     let used = number(&facts, "memory_used_bytes");
@@ -329,7 +333,7 @@ fn settings(cx: &Cx<'_, '_>) -> Vec<(&'static str, String)> {
 }
 
 /// CONFIG and its subcommands.
-pub(super) fn config<S: Sink>(
+pub(super) fn config<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     sub: &str,
     args: &[&[u8]],
@@ -377,7 +381,7 @@ fn parse_size(text: &[u8]) -> Option<u64> {
     parse_u64(&lower[..digits])?.checked_mul(factor)
 }
 
-fn set<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+fn set<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     if !args.len().is_multiple_of(2) {
         return cx.refuse(w, &Refusal::Arity("config|set".to_owned()));
     }

@@ -60,19 +60,19 @@ impl Cx<'_, '_> {
     }
 
     /// Answers an error and counts it.
-    pub fn refuse<S: Sink>(&self, w: &mut Writer<'_, S>, refusal: &Refusal) {
+    pub fn refuse<S: Sink + ?Sized>(&self, w: &mut Writer<'_, S>, refusal: &Refusal) {
         self.error(w, &refusal.to_string());
     }
 
     /// Answers an error text and counts it.
-    pub fn error<S: Sink>(&self, w: &mut Writer<'_, S>, text: &str) {
+    pub fn error<S: Sink + ?Sized>(&self, w: &mut Writer<'_, S>, text: &str) {
         self.resp.hub.stats.of(self.worker.id).error(Refusal::code(text.as_bytes()));
         w.error(text.as_bytes());
     }
 
     /// Answers a failure of the store.
     #[cold]
-    pub fn failed<S: Sink>(&self, w: &mut Writer<'_, S>, op: &Op<'_>) {
+    pub fn failed<S: Sink + ?Sized>(&self, w: &mut Writer<'_, S>, op: &Op<'_>) {
         let refusal = match op.status() {
             // The key itself may be what is too long.
             Status::TOO_LARGE
@@ -91,7 +91,7 @@ impl Cx<'_, '_> {
     }
 
     #[inline]
-    fn value<S: Sink>(&self, w: &mut Writer<'_, S>, op: &Op<'_>) {
+    fn value<S: Sink + ?Sized>(&self, w: &mut Writer<'_, S>, op: &Op<'_>) {
         match (op.status(), op.item()) {
             (Status::OK, Some(item)) => {
                 self.looked_up(true);
@@ -133,23 +133,23 @@ pub fn answer<'a, S: Sink>(
                 if op.status() == Status::WRONG_TYPE { w.null() } else { cx.value(w, op) }
             }
         }
-        _ => return answer_more(cx, ticket, ops, w),
+        _ => return answer_more(cx, ticket, ops, &mut w.erased()),
     }
     After::Done
 }
 
-fn count<S: Sink>(cx: &Cx<'_, '_>, ops: &[Op<'_>], w: &mut Writer<'_, S>) {
+fn count<S: Sink + ?Sized>(cx: &Cx<'_, '_>, ops: &[Op<'_>], w: &mut Writer<'_, S>) {
     match ops.iter().find(|op| !op.status().is_answer()) {
         Some(op) => cx.failed(w, op),
         None => w.int(ops.iter().filter(|op| op.status() == Status::OK).count() as i64),
     }
 }
 
-fn answer_more<'a, S: Sink>(
+fn answer_more<'a>(
     cx: &mut Cx<'_, 'a>,
     ticket: Ticket,
     ops: &[Op<'a>],
-    w: &mut Writer<'_, S>,
+    w: &mut Writer<'_, dyn Sink + '_>,
 ) -> After {
     match ticket {
         Ticket::Error(text) => cx.error(w, &text),
@@ -178,7 +178,12 @@ fn answer_more<'a, S: Sink>(
 }
 
 /// Answers that come from one key's outcome.
-fn one_value<S: Sink>(cx: &Cx<'_, '_>, ticket: &Ticket, ops: &[Op<'_>], w: &mut Writer<'_, S>) {
+fn one_value<S: Sink + ?Sized>(
+    cx: &Cx<'_, '_>,
+    ticket: &Ticket,
+    ops: &[Op<'_>],
+    w: &mut Writer<'_, S>,
+) {
     let op = &ops[0];
     if let Some(bad) = ops.iter().find(|op| !op.status().is_answer()) {
         return match (ticket, bad.status()) {
@@ -244,7 +249,12 @@ fn one_value<S: Sink>(cx: &Cx<'_, '_>, ticket: &Ticket, ops: &[Op<'_>], w: &mut 
 const ITEM_LEN_BYTES: usize = 14;
 
 /// Answers that are computed from a value's bytes.
-fn of_bytes<S: Sink>(cx: &Cx<'_, '_>, ticket: &Ticket, ops: &[Op<'_>], w: &mut Writer<'_, S>) {
+fn of_bytes<S: Sink + ?Sized>(
+    cx: &Cx<'_, '_>,
+    ticket: &Ticket,
+    ops: &[Op<'_>],
+    w: &mut Writer<'_, S>,
+) {
     let op = &ops[0];
     let item = op.item();
     let bytes = item.map(|item| item.value().to_cow());
@@ -281,7 +291,7 @@ fn of_bytes<S: Sink>(cx: &Cx<'_, '_>, ticket: &Ticket, ops: &[Op<'_>], w: &mut W
     }
 }
 
-fn numbers<S: Sink>(numbers: &[Option<i64>], w: &mut Writer<'_, S>) {
+fn numbers<S: Sink + ?Sized>(numbers: &[Option<i64>], w: &mut Writer<'_, S>) {
     w.array(numbers.len());
     for number in numbers {
         match number {
@@ -304,7 +314,7 @@ fn encoding(value: &[u8]) -> &'static str {
     }
 }
 
-fn ttl<S: Sink>(cx: &Cx<'_, '_>, kind: TtlKind, op: &Op<'_>, w: &mut Writer<'_, S>) {
+fn ttl<S: Sink + ?Sized>(cx: &Cx<'_, '_>, kind: TtlKind, op: &Op<'_>, w: &mut Writer<'_, S>) {
     let Some(item) = op.item().filter(|_| op.status() == Status::OK) else { return w.int(-2) };
     let at = item.expires_at_ms();
     if at == 0 {
@@ -320,7 +330,7 @@ fn ttl<S: Sink>(cx: &Cx<'_, '_>, kind: TtlKind, op: &Op<'_>, w: &mut Writer<'_, 
     } as i64);
 }
 
-fn object_fact<S: Sink>(cx: &Cx<'_, '_>, fact: u8, op: &Op<'_>, w: &mut Writer<'_, S>) {
+fn object_fact<S: Sink + ?Sized>(cx: &Cx<'_, '_>, fact: u8, op: &Op<'_>, w: &mut Writer<'_, S>) {
     match (fact, op.item()) {
         (_, None) => w.null(),
         (b'r', Some(_)) => w.int(1),
@@ -331,7 +341,7 @@ fn object_fact<S: Sink>(cx: &Cx<'_, '_>, fact: u8, op: &Op<'_>, w: &mut Writer<'
     }
 }
 
-fn common<S: Sink>(
+fn common<S: Sink + ?Sized>(
     cx: &Cx<'_, '_>,
     options: &LcsOptions,
     a: &[u8],

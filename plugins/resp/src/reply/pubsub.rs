@@ -48,7 +48,7 @@ fn count(cx: &Cx<'_, '_>, kind: Kind) -> i64 {
 }
 
 /// SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE.
-pub(super) fn subscribe<S: Sink>(
+pub(super) fn subscribe<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     command: Cmd,
     args: &[&[u8]],
@@ -73,7 +73,7 @@ pub(super) fn subscribe<S: Sink>(
 }
 
 /// UNSUBSCRIBE, PUNSUBSCRIBE, SUNSUBSCRIBE.
-pub(super) fn unsubscribe<S: Sink>(
+pub(super) fn unsubscribe<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     command: Cmd,
     args: &[&[u8]],
@@ -122,7 +122,7 @@ pub fn leave(pubsub: &crate::hub::pubsub::Pubsub, rare: &mut Rare, id: u64) {
 }
 
 /// PUBLISH and SPUBLISH.
-pub(super) fn publish<S: Sink>(
+pub(super) fn publish<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     command: Cmd,
     args: &[&[u8]],
@@ -134,7 +134,7 @@ pub(super) fn publish<S: Sink>(
 }
 
 /// PUBSUB and its subcommands.
-pub(super) fn introspect<S: Sink>(
+pub(super) fn introspect<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     sub: &str,
     args: &[&[u8]],
@@ -163,7 +163,7 @@ pub(super) fn introspect<S: Sink>(
 }
 
 /// Writes a message from the mailbox.
-pub fn deliver<S: Sink>(message: &Message, w: &mut Writer<'_, S>) {
+pub fn deliver<S: Sink + ?Sized>(message: &Message, w: &mut Writer<'_, S>) {
     match message {
         Message::Channel(kind, channel, payload) => {
             w.push(3);
@@ -183,7 +183,7 @@ pub fn deliver<S: Sink>(message: &Message, w: &mut Writer<'_, S>) {
     }
 }
 
-fn invalidate<S: Sink>(keys: Option<&[Arc<[u8]>]>, w: &mut Writer<'_, S>) {
+fn invalidate<S: Sink + ?Sized>(keys: Option<&[Arc<[u8]>]>, w: &mut Writer<'_, S>) {
     // A RESP2 connection gets it as a message of the channel it was told to listen to.
     if w.is_resp3() {
         w.push(2);

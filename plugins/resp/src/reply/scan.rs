@@ -68,7 +68,7 @@ fn kind_name(kind: ItemKind) -> &'static [u8] {
 }
 
 /// SCAN.
-pub(super) fn scan<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+pub(super) fn scan<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     let ask = match read(args) {
         Ok(ask) => ask,
         Err(refusal) => return cx.refuse(w, &refusal),
@@ -104,7 +104,7 @@ pub(super) fn scan<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<
 }
 
 /// KEYS.
-pub(super) fn keys<S: Sink>(cx: &mut Cx<'_, '_>, pattern: &[u8], w: &mut Writer<'_, S>) {
+pub(super) fn keys<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, pattern: &[u8], w: &mut Writer<'_, S>) {
     // A walk may see a key twice when the table changes meanwhile.
     let mut found = std::collections::HashSet::new();
     let (mut cursor, mut len_bytes) = (0, 0);
@@ -131,7 +131,7 @@ pub(super) fn keys<S: Sink>(cx: &mut Cx<'_, '_>, pattern: &[u8], w: &mut Writer<
 }
 
 /// RANDOMKEY: one of the next few keys of a walk that goes on from call to call.
-pub(super) fn random_key<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+pub(super) fn random_key<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     if super::info::backend_number(cx, "items") == 0 {
         return w.null();
     }

@@ -13,7 +13,7 @@ use crate::table::{Cmd, Keys, describe, flag};
 use crate::write::{Sink, Writer};
 
 /// Runs a command that carried its arguments.
-pub(super) fn run<'a, S: Sink>(
+pub(super) fn run<'a, S: Sink + ?Sized>(
     cx: &mut Cx<'_, 'a>,
     command: Cmd,
     ops: &[Op<'a>],
@@ -34,7 +34,7 @@ pub(super) fn run<'a, S: Sink>(
     after
 }
 
-fn dispatch<S: Sink>(
+fn dispatch<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     command: Cmd,
     args: &[&[u8]],
@@ -109,7 +109,7 @@ fn with_spans<T>(args: &[&[u8]], f: impl FnOnce(Args<'_, '_>) -> T) -> T {
 }
 
 /// HELP of a container: its subcommands, with their usage.
-fn help<S: Sink>(command: Cmd, w: &mut Writer<'_, S>) {
+fn help<S: Sink + ?Sized>(command: Cmd, w: &mut Writer<'_, S>) {
     let spec = command.spec();
     let name = spec.name.to_ascii_uppercase();
     let subs: Vec<_> = spec.subs.iter().filter(|s| s.name != "help").collect();
@@ -124,7 +124,7 @@ fn help<S: Sink>(command: Cmd, w: &mut Writer<'_, S>) {
 }
 
 /// Commands without state of their own.
-fn plain<S: Sink>(
+fn plain<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     command: Cmd,
     sub: &str,
@@ -188,7 +188,7 @@ fn plain<S: Sink>(
 /// Entries that SLOWLOG GET gives when it is not told.
 const SLOWLOG_GET_DEFAULT: i64 = 10;
 
-fn slowlog<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+fn slowlog<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     let n = match args.get(2).map(|n| parse_i64(n)) {
         None => SLOWLOG_GET_DEFAULT,
         Some(Some(n)) if n >= -1 => n,
@@ -210,7 +210,7 @@ fn slowlog<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) 
     }
 }
 
-fn flush<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+fn flush<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     let known = match args {
         [_] => true,
         [_, how] => how.eq_ignore_ascii_case(b"async") || how.eq_ignore_ascii_case(b"sync"),
@@ -225,7 +225,7 @@ fn flush<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     }
 }
 
-fn lolwut<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+fn lolwut<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     let mut picture = String::new();
     for _ in 0..6 {
         let row = cx.worker.random();
@@ -236,7 +236,7 @@ fn lolwut<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     w.verbatim("txt", picture.as_bytes());
 }
 
-fn debug<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> After {
+fn debug<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> After {
     if !cx.resp.settings.debug_commands {
         cx.error(
             w,
@@ -262,7 +262,7 @@ fn debug<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) ->
     After::Done
 }
 
-fn shutdown<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> After {
+fn shutdown<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) -> After {
     let known = args[1..].iter().all(|arg| {
         [&b"nosave"[..], b"save", b"now", b"force"].iter().any(|k| arg.eq_ignore_ascii_case(k))
     });
@@ -278,7 +278,7 @@ fn shutdown<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>)
     After::Close
 }
 
-fn acl<S: Sink>(cx: &mut Cx<'_, '_>, sub: &str, args: &[&[u8]], w: &mut Writer<'_, S>) {
+fn acl<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, sub: &str, args: &[&[u8]], w: &mut Writer<'_, S>) {
     let user = cx.session.client.names().user;
     let has_users = cx.resp.needs_login(cx.session.client.listener);
     match sub {
@@ -338,7 +338,7 @@ fn acl<S: Sink>(cx: &mut Cx<'_, '_>, sub: &str, args: &[&[u8]], w: &mut Writer<'
 }
 
 /// COMMAND and its subcommands. Only what is served here is told.
-fn describe_commands<S: Sink>(
+fn describe_commands<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
     sub: &str,
     args: &[&[u8]],
@@ -403,7 +403,7 @@ fn describe_commands<S: Sink>(
     }
 }
 
-fn list_commands<S: Sink>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+fn list_commands<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
     let all = cx.resp.served().iter().map(|c| c.spec().name);
     let names: Vec<&str> = match args {
         [_, _] => all.collect(),
@@ -446,7 +446,12 @@ pub fn key_positions(command: Cmd, args: &[&[u8]]) -> Vec<usize> {
     if keys == Keys::NONE { Vec::new() } else { keys.positions(args.len()).collect() }
 }
 
-fn keys_of<S: Sink>(cx: &mut Cx<'_, '_>, with_flags: bool, args: &[&[u8]], w: &mut Writer<'_, S>) {
+fn keys_of<S: Sink + ?Sized>(
+    cx: &mut Cx<'_, '_>,
+    with_flags: bool,
+    args: &[&[u8]],
+    w: &mut Writer<'_, S>,
+) {
     let asked = &args[2..];
     let Some(command) = Cmd::find(asked[0]) else {
         return cx.error(w, "ERR Invalid command specified");

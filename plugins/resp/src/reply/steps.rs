@@ -12,7 +12,7 @@ use crate::value::bits;
 use crate::write::{Sink, Writer};
 
 /// Answers a step, or queues the next one.
-pub(super) fn go_on<'a, S: Sink>(
+pub(super) fn go_on<'a, S: Sink + ?Sized>(
     cx: &mut Cx<'_, 'a>,
     ticket: &Ticket,
     ops: &[Op<'a>],
@@ -63,7 +63,7 @@ pub(super) fn go_on<'a, S: Sink>(
     }
 }
 
-fn rename_take<'a, S: Sink>(
+fn rename_take<'a, S: Sink + ?Sized>(
     cx: &mut Cx<'_, 'a>,
     target: Target,
     taken: &Op<'a>,
@@ -91,7 +91,12 @@ fn bytes_of<'a>(cx: &mut Cx<'_, 'a>, item: &crucible_plugin_api::Item<'a>) -> &'
     }
 }
 
-fn copy<'a, S: Sink>(cx: &mut Cx<'_, 'a>, replace: bool, read: &Op<'a>, w: &mut Writer<'_, S>) {
+fn copy<'a, S: Sink + ?Sized>(
+    cx: &mut Cx<'_, 'a>,
+    replace: bool,
+    read: &Op<'a>,
+    w: &mut Writer<'_, S>,
+) {
     let Some(item) = read.item().filter(|_| read.status() == Status::OK) else {
         return w.int(0);
     };
@@ -121,7 +126,7 @@ fn bitop<'a>(cx: &mut Cx<'_, 'a>, operation: bits::Operation, ops: &[Op<'a>]) {
     cx.next_step(Ticket::BitopStored(result.len() as i64));
 }
 
-fn set_all_check<'a, S: Sink>(
+fn set_all_check<'a, S: Sink + ?Sized>(
     cx: &mut Cx<'_, 'a>,
     all: SetAll,
     ops: &[Op<'a>],
@@ -150,7 +155,7 @@ fn set_all_check<'a, S: Sink>(
     cx.next_step(Ticket::SetAllDone(all));
 }
 
-fn set_all_done<'a, S: Sink>(
+fn set_all_done<'a, S: Sink + ?Sized>(
     cx: &mut Cx<'_, 'a>,
     all: SetAll,
     ops: &[Op<'a>],

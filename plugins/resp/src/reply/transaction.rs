@@ -28,7 +28,11 @@ fn token(op: &Op<'_>) -> u64 {
 }
 
 /// WATCH: notes the tokens.
-pub(super) fn watched<S: Sink>(cx: &mut Cx<'_, '_>, ops: &[Op<'_>], w: &mut Writer<'_, S>) {
+pub(super) fn watched<S: Sink + ?Sized>(
+    cx: &mut Cx<'_, '_>,
+    ops: &[Op<'_>],
+    w: &mut Writer<'_, S>,
+) {
     if let Some(bad) = ops.iter().find(|op| !op.status().is_answer()) {
         return cx.failed(w, bad);
     }
@@ -43,13 +47,13 @@ pub(super) fn watched<S: Sink>(cx: &mut Cx<'_, '_>, ops: &[Op<'_>], w: &mut Writ
 }
 
 /// MULTI.
-pub(super) fn multi<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+pub(super) fn multi<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     cx.session.set(mode::MULTI, true);
     w.ok();
 }
 
 /// DISCARD.
-pub(super) fn discard<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+pub(super) fn discard<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     if !cx.session.is(mode::MULTI) {
         return cx.error(w, "ERR DISCARD without MULTI");
     }
@@ -58,7 +62,7 @@ pub(super) fn discard<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
 }
 
 /// UNWATCH.
-pub(super) fn unwatch<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
+pub(super) fn unwatch<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
     if let Some(rare) = &mut cx.session.rare {
         rare.watched.clear();
     }
@@ -66,7 +70,7 @@ pub(super) fn unwatch<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
 }
 
 /// EXEC: refuses, or asks for the tokens of the watched keys again.
-pub(super) fn exec<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) -> After {
+pub(super) fn exec<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) -> After {
     if !cx.session.is(mode::MULTI) {
         cx.error(w, "ERR EXEC without MULTI");
         return After::Done;
@@ -85,7 +89,7 @@ pub(super) fn exec<S: Sink>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) -> After
 }
 
 /// EXEC, when the tokens are there: runs the transaction, or answers null.
-pub(super) fn run<S: Sink>(cx: &mut Cx<'_, '_>, ops: &[Op<'_>], w: &mut Writer<'_, S>) {
+pub(super) fn run<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, ops: &[Op<'_>], w: &mut Writer<'_, S>) {
     let rare = cx.session.rare();
     let watched = std::mem::take(&mut rare.watched);
     let transaction = std::mem::take(&mut rare.transaction);
@@ -137,7 +141,7 @@ pub(crate) fn go_on(cx: &mut Cx<'_, '_>) {
 }
 
 /// EXEC of one guarded SET: its only reply, or null when somebody else was faster.
-pub(super) fn exec_set<S: Sink>(cx: &mut Cx<'_, '_>, op: &Op<'_>, w: &mut Writer<'_, S>) {
+pub(super) fn exec_set<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, op: &Op<'_>, w: &mut Writer<'_, S>) {
     match op.status() {
         Status::NOT_STORED | Status::EXISTS | Status::MISS => w.null_array(),
         Status::OK => {

@@ -147,7 +147,7 @@ fn key_specs(command: Cmd) -> Vec<(u16, Keys)> {
     }
 }
 
-fn write_flags<S: Sink>(w: &mut Writer<'_, S>, flags: u32) {
+fn write_flags<S: Sink + ?Sized>(w: &mut Writer<'_, S>, flags: u32) {
     let names: Vec<_> = flag::NAMES.iter().filter(|(bit, _)| flags & bit != 0).collect();
     w.set(names.len());
     for (_, name) in names {
@@ -156,7 +156,7 @@ fn write_flags<S: Sink>(w: &mut Writer<'_, S>, flags: u32) {
 }
 
 /// Writes the names of key uses.
-pub fn write_uses<S: Sink>(w: &mut Writer<'_, S>, uses: u16) {
+pub fn write_uses<S: Sink + ?Sized>(w: &mut Writer<'_, S>, uses: u16) {
     let names: Vec<_> = key_use::NAMES.iter().filter(|(bit, _)| uses & bit != 0).collect();
     w.set(names.len());
     for (_, name) in names {
@@ -180,7 +180,7 @@ pub fn uses_at(command: Cmd, args: &[&[u8]], position: usize) -> u16 {
     key_specs(command).iter().find(covers).map_or(command.spec().key_use, |(uses, _)| *uses)
 }
 
-fn write_key_specs<S: Sink>(w: &mut Writer<'_, S>, specs: &[(u16, Keys)]) {
+fn write_key_specs<S: Sink + ?Sized>(w: &mut Writer<'_, S>, specs: &[(u16, Keys)]) {
     w.set(specs.len());
     for (uses, keys) in specs {
         w.map(3);
@@ -210,7 +210,7 @@ fn write_key_specs<S: Sink>(w: &mut Writer<'_, S>, specs: &[(u16, Keys)]) {
     }
 }
 
-fn write_facts<S: Sink>(
+fn write_facts<S: Sink + ?Sized>(
     w: &mut Writer<'_, S>,
     name: &str,
     arity: i8,
@@ -232,7 +232,7 @@ fn write_facts<S: Sink>(
 }
 
 /// Writes one element of `COMMAND INFO`.
-pub fn write_info<S: Sink>(w: &mut Writer<'_, S>, command: Cmd) {
+pub fn write_info<S: Sink + ?Sized>(w: &mut Writer<'_, S>, command: Cmd) {
     let spec = command.spec();
     write_facts(w, spec.name, spec.arity, spec.flags, spec.keys, &categories(command));
     w.set(tips(command).len());
@@ -252,7 +252,7 @@ pub fn write_info<S: Sink>(w: &mut Writer<'_, S>, command: Cmd) {
 }
 
 /// Writes one element of `COMMAND INFO` for a subcommand.
-pub fn write_sub_info<S: Sink>(w: &mut Writer<'_, S>, spec: &Spec, sub: &Sub) {
+pub fn write_sub_info<S: Sink + ?Sized>(w: &mut Writer<'_, S>, spec: &Spec, sub: &Sub) {
     let mut categories = Vec::new();
     add_flag_categories(sub.flags, &mut categories);
     if matches!(spec.group, Group::Connection) || spec.name == "command" {
@@ -270,7 +270,7 @@ pub fn write_sub_info<S: Sink>(w: &mut Writer<'_, S>, spec: &Spec, sub: &Sub) {
 }
 
 /// Writes one pair of `COMMAND DOCS`.
-pub fn write_docs<S: Sink>(w: &mut Writer<'_, S>, command: Cmd) {
+pub fn write_docs<S: Sink + ?Sized>(w: &mut Writer<'_, S>, command: Cmd) {
     let spec = command.spec();
     let args = syntax::parse(spec.syntax);
     w.bulk(spec.name.as_bytes());
@@ -290,7 +290,7 @@ pub fn write_docs<S: Sink>(w: &mut Writer<'_, S>, command: Cmd) {
 }
 
 /// Writes one pair of `COMMAND DOCS` for a subcommand.
-pub fn write_sub_docs<S: Sink>(w: &mut Writer<'_, S>, spec: &Spec, sub: &Sub) {
+pub fn write_sub_docs<S: Sink + ?Sized>(w: &mut Writer<'_, S>, spec: &Spec, sub: &Sub) {
     let args = syntax::parse(sub.syntax);
     w.bulk(format!("{}|{}", spec.name, sub.name).as_bytes());
     w.map(3 + usize::from(!args.is_empty()));
@@ -301,7 +301,7 @@ pub fn write_sub_docs<S: Sink>(w: &mut Writer<'_, S>, spec: &Spec, sub: &Sub) {
     }
 }
 
-fn write_doc_head<S: Sink>(w: &mut Writer<'_, S>, summary: &str, spec: &Spec) {
+fn write_doc_head<S: Sink + ?Sized>(w: &mut Writer<'_, S>, summary: &str, spec: &Spec) {
     for (name, value) in
         [("summary", summary), ("since", spec.since), ("group", group_names(spec.group).0)]
     {
@@ -310,7 +310,7 @@ fn write_doc_head<S: Sink>(w: &mut Writer<'_, S>, summary: &str, spec: &Spec) {
     }
 }
 
-fn write_args<S: Sink>(w: &mut Writer<'_, S>, args: &[Arg], top: bool) {
+fn write_args<S: Sink + ?Sized>(w: &mut Writer<'_, S>, args: &[Arg], top: bool) {
     w.array(args.len());
     for arg in args {
         let (kind, inner) = match &arg.kind {
