@@ -521,3 +521,50 @@ fn a_trace_is_replayed_in_order_with_its_sizes_and_misses_are_filled() {
         ran.said
     );
 }
+
+#[test]
+fn metrics_are_served_while_the_run_goes_on() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let server = server(Fault::None);
+    let mut child = start(
+        &server,
+        &[
+            "--duration",
+            "60s",
+            "--warmup",
+            "0s",
+            "--interval",
+            "20ms",
+            "--prometheus",
+            "127.0.0.1:0",
+        ],
+    );
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    let address =
+        line.trim().strip_prefix("metrics on http://").unwrap().strip_suffix("/metrics").unwrap();
+    let scrape = || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let value = text
+            .lines()
+            .find_map(|l| l.strip_prefix("crucible_benchmark_responses_total{command=\"get\"} "));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    // Counters move while the run lasts.
+    let first = loop {
+        let n = scrape();
+        if n > 0 {
+            break n;
+        }
+        assert!(child.try_wait().unwrap().is_none());
+    };
+    while scrape() <= first {
+        assert!(child.try_wait().unwrap().is_none());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -55,13 +55,14 @@ def test_every_shipped_config_runs_for_a_second(server):
         found = re.search(r'^protocol = "([a-z0-9-]+)"', text, re.MULTILINE)
         protocol = found.group(1) if found else "resp"
         arguments = [config, "--endpoints", f"{ADDRESS}:{port_for(server, protocol)}"]
-        arguments += ["--json", "-", "--table", "none", "--duration", "1s", "--slip-limit", "60s"]
+        arguments += ["--json", "-", "--table", "none", "--duration", "1s", "--slip-limit", "60s", "--request-timeout", "20s"]
         if "\n[trace]" not in text:
             arguments += ["--warmup", "100ms"]
             if "[keyspace]" in text and "large" not in config and "desync" not in config:
                 arguments += ["--keys", "5000"]
         if "\n[search]" in text:
-            arguments += ["--search-step", "200ms", "--search-max", "8000", "--slo-p99", "10s", "--slo-p999", "10s"]
+            arguments += ["--search-step", "500ms", "--search-max", "4000", "--slo-p99", "10s", "--slo-p999", "10s",
+                          "--slo-achieved", "0.01"]
         code, results, said = bench(*arguments)
         if protocol == "ping":
             assert code == 0 and results[0]["counts"]["responses"] > 0, said
@@ -75,6 +76,14 @@ def test_every_protocol_is_prefilled_driven_and_verified(server):
         verified(*bench("-h", ADDRESS, "-p", port_for(server, protocol), "--protocol", protocol, "--commands", mix,
                         "--ttl", "60s", "--keys", 2000, "-P", 8, "--duration", "1s", "--warmup", "100ms",
                         "--size", "weighted:20=5,300=3,20000=1", "--json", "-", "--table", "none"))
+
+
+def test_several_memcache_endpoints_share_the_keys_by_ketama(server):
+    port = server.memcache_port
+    code, results, said = bench("--endpoints", f"{ADDRESS}:{port},localhost:{port}", "--protocol", "memcache", "--keys", 2000,
+                                "--duration", "500ms", "--warmup", "0s", "--json", "-", "--table", "none")
+    verified(code, results, said)
+    assert results[0]["hit_ratio"] == 1.0, results
 
 
 def chromium():

@@ -125,7 +125,7 @@ fn troubles(step: &Step) -> String {
         if list.is_empty() { "none".into() } else { list.join(", ") }
     );
     for (words, n) in &step.total.error_words {
-        let _ = writeln!(out, "             {n} × {}", words.escape_debug());
+        let _ = writeln!(out, "             {n} × {}", words.replace(char::is_control, "?"));
     }
     let verified = step.total.get(All::Verified);
     let faults: Vec<String> = FAULTS

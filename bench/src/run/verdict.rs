@@ -11,6 +11,8 @@ use crate::record::sample::{All, Of, Sample};
 pub const BUSY_PERMILLE: u64 = 950;
 /// A run with more busy intervals than this share is void.
 pub const BUSY_INTERVALS_MAX: f64 = 0.1;
+/// Above this share of time waiting for a processor, a run is void.
+pub const STARVED_SHARE: f64 = 0.5;
 /// Above this share of time waiting for a processor, a warning is given.
 pub const WAIT_SHARE_MAX: f64 = 0.2;
 
@@ -48,10 +50,12 @@ impl Step {
         if self.seconds > 0.0 { self.responses as f64 / self.seconds } else { 0.0 }
     }
 
-    /// Achieved over intended rate.
+    /// Requests answered in time over those that were due. Not over the rate: Poisson arrivals bring a
+    /// number of their own.
     #[must_use]
     pub fn achieved(&self) -> Option<f64> {
-        self.rate.map(|rate| self.throughput() / rate as f64)
+        let due = self.total.sum(Of::Requests) + self.total.sum(Of::Unsent);
+        self.rate.map(|_| self.responses as f64 / due.max(1) as f64)
     }
 
     /// Latencies of all commands.
@@ -80,7 +84,12 @@ impl Step {
         }
         let wait =
             self.total.get(All::WaitNs) as f64 / (self.seconds.max(1e-3) * 1e9 * threads as f64);
-        if wait > WAIT_SHARE_MAX {
+        if wait > STARVED_SHARE {
+            self.void.push(format!(
+                "the generator was starved: its workers waited for a processor {:.0} % of the time",
+                wait * 100.0
+            ));
+        } else if wait > WAIT_SHARE_MAX {
             self.warnings.push(format!(
                 "the workers waited for a processor {:.0} % of the time: something else runs on them, and latencies include it",
                 wait * 100.0
@@ -127,6 +136,7 @@ mod tests {
 
     fn step() -> Step {
         let mut total = Sample::new(1);
+        total.commands[0].add(Of::Requests, 100);
         total.commands[0].add(Of::Responses, 100);
         Step {
             number: 0,
@@ -164,6 +174,17 @@ mod tests {
         (0..100).for_each(|_| punctual.total.slip.record(9_000_000));
         punctual.judge(Duration::from_millis(10), 1);
         assert!(punctual.void.is_empty());
+    }
+
+    #[test]
+    fn a_starved_generator_voids_the_run() {
+        let mut starved = step();
+        starved.total.add(All::WaitNs, 400_000_000);
+        starved.judge(Duration::from_millis(10), 1);
+        assert!(starved.void.is_empty() && starved.warnings.len() == 1);
+        starved.total.add(All::WaitNs, 200_000_000);
+        starved.judge(Duration::from_millis(10), 1);
+        assert!(starved.void[0].contains("starved"), "{:?}", starved.void);
     }
 
     #[test]

@@ -11,8 +11,12 @@
 //! ```
 //! `cluster start` is the first version of the writes that overlap one another right now. When one of
 //! them is acknowledged, every version before the cluster is history, so the floor rises to it.
+//!
+//! Reads write nothing: the first word never holds the same value twice (every `begin` raises `issued`, and
+//! nothing else raises the flight), so a reader that finds it unlocked and unchanged around its look at the
+//! second word saw both as one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 const LOCK: u64 = 1 << 63;
 const UNSURE: u64 = 1 << 62;
@@ -111,10 +115,21 @@ impl Ledger {
     #[inline]
     #[must_use]
     pub fn floor(&self, id: u64) -> Floor {
-        self.locked(id, |a, b| Floor {
-            version: (*b >> 32) as u32,
-            is_delete: *a & FLOOR_IS_DELETE != 0,
-        })
+        let entry = &self.entries[id as usize];
+        loop {
+            // Acquire pairs with the Release store that unlocked.
+            let before = entry.a.load(Ordering::Acquire);
+            let b = entry.b.load(Ordering::Relaxed);
+            // Pairs with the Release fence after locking: a new second word is never seen without the lock.
+            fence(Ordering::Acquire);
+            if before & LOCK == 0 && entry.a.load(Ordering::Relaxed) == before {
+                return Floor {
+                    version: (b >> 32) as u32,
+                    is_delete: before & FLOOR_IS_DELETE != 0,
+                };
+            }
+            std::hint::spin_loop();
+        }
     }
 
     /// Judges an answer to a read sent at `floor`: `version` of this run, or `None` for a value that
@@ -124,7 +139,9 @@ impl Ledger {
     /// Why the answer is impossible.
     #[inline]
     pub fn judge(&self, id: u64, floor: Floor, version: Option<u32>) -> Result<(), Stale> {
-        let (unsure, issued) = self.locked(id, |a, _| (*a & UNSURE != 0, *a as u32));
+        // Under the lock the word is the one before the change, which is as good.
+        let a = self.entries[id as usize].a.load(Ordering::Acquire);
+        let (unsure, issued) = (a & UNSURE != 0, a as u32);
         let version = version.unwrap_or(0);
         if version > issued {
             return Err(Stale::NeverWritten);
@@ -152,6 +169,7 @@ impl Ledger {
             }
             std::hint::spin_loop();
         };
+        fence(Ordering::Release);
         let mut b = entry.b.load(Ordering::Relaxed);
         let result = change(&mut a, &mut b);
         debug_assert_eq!(a & LOCK, 0);
@@ -234,6 +252,30 @@ mod tests {
         ledger.acknowledge(0, false);
         // Version 3 may be applied by the server at any later time.
         assert_eq!(ledger.judge(0, ledger.floor(0), Some(3)), Ok(()));
+    }
+
+    #[test]
+    fn a_reader_never_sees_a_floor_above_what_was_issued_while_others_write() {
+        let ledger = Ledger::new(1);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..20_000 {
+                    ledger.begin(0);
+                    ledger.acknowledge(0, n % 3 == 0);
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            let mut last = 0;
+            while !done.load(Ordering::Relaxed) {
+                let floor = ledger.floor(0);
+                assert!(floor.version >= last, "floors never fall");
+                // One writer: version v is a delete exactly when (v - 1) is divisible by three.
+                assert_eq!(floor.is_delete, floor.version > 0 && (floor.version - 1) % 3 == 0);
+                assert_eq!(ledger.judge(0, floor, Some(floor.version)), Ok(()));
+                last = floor.version;
+            }
+        });
     }
 
     #[test]
