@@ -100,7 +100,7 @@ impl Table {
         let item = self.index[hash as usize & self.mask];
         if let Some(item) = self.items.get(item as usize) {
             prefetch(item);
-            prefetch((&raw const item.value).wrapping_byte_add(32));
+            prefetch(&raw const item.value[VALUE_LEN - 1]);
         }
     }
 

@@ -21,7 +21,10 @@ use crucible_plugin_api::{Backend, PluginInfo, Protocol, Status, backend_root, p
 use crate::services::Services;
 
 /// Output memory of each connection, bytes.
-const SINK_BYTES: usize = 1 << 20;
+const SINK_BYTES: usize = 64 << 10;
+/// Sinks begin at different places of a page, or all their first lines would
+/// share one set of the CPU's cache.
+const STAGGER_BYTES: usize = 5 * 64;
 const SPLICES: usize = 1024;
 
 /// One worker, one protocol, one backend, some connections.
@@ -105,11 +108,12 @@ impl Bare {
 
     fn open(&mut self, conn_id: u64) {
         let none = Splice { at: 0, ptr: std::ptr::null(), len: 0, guard: 0 };
-        let (mut bytes, mut splices) = (vec![0u8; SINK_BYTES], vec![none; SPLICES]);
+        let (mut bytes, mut splices) = (vec![0u8; SINK_BYTES + 4096], vec![none; SPLICES]);
+        let room = &mut bytes[self.sinks.len() * STAGGER_BYTES % 4096..];
         let sink = Box::into_raw(Box::new(Sink {
-            buf: bytes.as_mut_ptr(),
+            buf: room.as_mut_ptr(),
             len: 0,
-            cap: bytes.len(),
+            cap: SINK_BYTES,
             splices: splices.as_mut_ptr(),
             n_splices: 0,
             cap_splices: SPLICES as u32,
