@@ -181,6 +181,7 @@ fn core(plan: &Plan) -> Arc<Core> {
     let per_address = plan.settings.limits.max_connections_per_address;
     Arc::new(Core {
         workers,
+        connections_max: plan.kompio.max_connections,
         log_level: AtomicU8::new(log::number(plan.settings.logging.level)),
         counters: Counters::new(threads),
         shares: (0..threads).map(|_| WorkerShare::default()).collect(),
@@ -239,6 +240,10 @@ impl Made {
             return Err(StartError::Worker(failure));
         }
         let _first = self.crew.core.handle.set(server.handle());
+        if self.crew.core.draining.load(Ordering::Relaxed) {
+            // A plugin asked for the end while it was made.
+            self.crew.core.shut_down();
+        }
         for (listener, address) in self.plan.listeners.iter().zip(server.addresses()) {
             let protocol = crate::plan::plugin_name(&listener.protocol);
             let store = &self.crew.stores[listener.store].name;

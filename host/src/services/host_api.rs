@@ -198,29 +198,32 @@ pub fn describe(core: &Core, visit: &mut dyn FnMut(&str, &str)) {
         loops.sent_bytes += one.sent_bytes;
     }
     let connections = core.handle.get().map_or(0, kompio::Handle::connections);
-    let pointer_bits = usize::BITS;
+    let addresses = core.handle.get().map_or(&[][..], kompio::Handle::addresses);
+    let tcp_port = addresses.iter().find_map(kompio::Addr::as_inet).map_or(0, |inet| inet.port());
     visit("version", env!("CARGO_PKG_VERSION"));
     visit("os", std::env::consts::OS);
     visit("arch", std::env::consts::ARCH);
     for (name, value) in [
         ("pid", u64::from(std::process::id())),
-        ("arch_bits", u64::from(pointer_bits)),
+        ("arch_bits", u64::from(usize::BITS)),
         ("uptime_s", core.started.elapsed().as_secs()),
         ("started_ms", core.started_ms),
-        ("workers", core.workers as u64),
         ("listeners", core.listeners.len() as u64),
         ("connections_current", connections as u64),
-        ("connections_accepted", loops.accepts),
+        ("connections_max", core.connections_max as u64),
+        ("connections_total", loops.accepts),
         ("connections_rejected", loops.rejects + core.sum(|s| &s.refusals)),
         ("connections_timed_out", core.sum(|s| &s.timeouts)),
-        ("received_bytes", loops.received_bytes),
-        ("sent_bytes", loops.sent_bytes),
+        ("bytes_received", loops.received_bytes),
+        ("bytes_sent", loops.sent_bytes),
         ("memory_rss_bytes", usage.rss_bytes),
         ("memory_rss_max_bytes", usage.rss_max_bytes),
         ("memory_system_bytes", process::memory_bytes()),
         ("cpu_user_us", usage.user_us),
-        ("cpu_system_us", usage.system_us),
-        ("threads", usage.threads),
+        ("cpu_sys_us", usage.system_us),
+        ("threads", core.workers as u64),
+        ("threads_process", usage.threads),
+        ("tcp_port", u64::from(tcp_port)),
         ("descriptors", usage.descriptors),
     ] {
         visit(name, &value.to_string());

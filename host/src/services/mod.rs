@@ -119,6 +119,8 @@ impl Timeouts {
 pub struct Core {
     /// Event-loop workers.
     pub workers: usize,
+    /// Most connections in all.
+    pub connections_max: usize,
     /// 0 off .. 5 trace; lent to plugins.
     pub log_level: AtomicU8,
     /// Registered names and the workers' slots.

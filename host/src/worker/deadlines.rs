@@ -2,7 +2,7 @@
 //! nobody takes.
 //!
 //! What must always be true: no timer for each connection; a fifth of the slots
-//! is looked at with each tick of the loop, so that each is seen once a second.
+//! is looked at with each tick of the loop, so that each is seen twice a second.
 //! A large value gets a second more for each 64 KiB. Called by the worker.
 
 use std::sync::atomic::Ordering;

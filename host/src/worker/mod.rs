@@ -358,6 +358,10 @@ impl Worker {
             conn.request_due = 0;
             return;
         }
+        if consumed > 0 {
+            // What is begun now was not begun before.
+            conn.request_due = 0;
+        }
         self.settle_rest(ctx, i, said, skip);
     }
 
