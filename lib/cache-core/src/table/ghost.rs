@@ -7,6 +7,10 @@
 //! A match is a set membership and nothing else: it may be false (31 in 65,536)
 //! and it may be lost when two evictions race for one place. Asked only when a
 //! new key comes, written only when an item is dropped.
+//!
+//! # Safety
+//! One spot makes a line of the region into a reference to atomics; `lines_of` has
+//! checked its bounds, and the region outlives it.
 
 use crate::error::Error;
 use crate::hash::{KeyHash, scale};

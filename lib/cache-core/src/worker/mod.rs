@@ -10,6 +10,10 @@
 //! ```
 //! A worker belongs to one thread at a time. Operations do bounded work and
 //! never wait for another thread, save a few stores under a key's stripe.
+//!
+//! # Safety
+//! One spot makes an item of a location; its callers found the location in the
+//! index in this sweep or claimed its segment, and the item borrows the worker.
 
 mod append;
 mod evict;
