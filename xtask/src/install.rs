@@ -32,6 +32,10 @@ pub(crate) const MEMCACHED: Tool = Tool { program: "memcached", package: "memcac
 pub(crate) const MEMCAPABLE: Tool = Tool { program: "memccapable", package: "libmemcached-tools" };
 /// The kernel's profiler.
 pub(crate) const PERF: Tool = Tool { program: "perf", package: "linux-perf" };
+/// Draws the dashboard that a flow looks at.
+pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium" };
+/// twemproxy, which a flow puts before several hosts.
+pub(crate) const NUTCRACKER: Tool = Tool { program: "nutcracker", package: "nutcracker" };
 /// Runs the client flows.
 pub(crate) const PYTHON: Tool = Tool { program: "python3", package: "python3" };
 
@@ -89,7 +93,9 @@ fn stop_daemons(packages: &[&str]) -> Result<(), Failure> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Ok(());
     }
-    for unit in packages.iter().filter(|name| ["redis-server", "memcached"].contains(name)) {
+    for unit in
+        packages.iter().filter(|name| ["redis-server", "memcached", "nutcracker"].contains(name))
+    {
         let mut command = as_root(&["systemctl", "disable", "--now", unit]);
         process::must("systemctl disable", &mut command, Duration::from_secs(60))?;
     }

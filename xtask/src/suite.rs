@@ -85,9 +85,15 @@ impl Suite {
     fn clients(&mut self) {
         let mut python = PathBuf::new();
         let ready = self.step("client tools", || {
-            let tools = [install::REDIS_SERVER, install::REDIS_TOOLS, install::MEMCACHED];
-            install::programs(&tools)?;
-            install::programs(&[install::MEMCAPABLE, install::PYTHON])?;
+            install::programs(&[
+                install::REDIS_SERVER,
+                install::REDIS_TOOLS,
+                install::MEMCACHED,
+                install::MEMCAPABLE,
+                install::NUTCRACKER,
+                install::CHROMIUM,
+                install::PYTHON,
+            ])?;
             python = install::client_python()?;
             Ok(Counts::default())
         });
