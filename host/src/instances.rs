@@ -212,9 +212,8 @@ impl ProtocolInstance {
     ) -> Result<Self, InstanceError> {
         let vt = protocol_table(&plugin, place)?;
         // SAFETY: any thread; text and capabilities outlive the call.
-        if let ROption::RSome(reason) =
-            unsafe { vt.validate()(RStr::from(json), &raw const store.1.caps) }
-        {
+        let checked = unsafe { vt.validate()(RStr::from(json), &raw const store.1.caps) };
+        if let ROption::RSome(reason) = checked {
             let reason = if reason.starts_with("needs a backend") {
                 format!("{reason}, which {} does not offer", store.1.plugin.metadata.name)
             } else {

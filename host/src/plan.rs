@@ -457,7 +457,8 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused_in_a_sentence() {
-        let table: &[(&[&str], &[(&str, &str)], &str)] = &[
+        type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+        let table: &[Row<'_>] = &[
             (&["foo"], &[], "--plugin foo: address = (not set): foo has no usual port"),
             (
                 &["resp@1.2.3.4:5", "ping@1.2.3.4:5"],

@@ -180,7 +180,7 @@ impl Setting for Size {
     }
 
     fn write(&self) -> Option<String> {
-        let fits = |(_, scale): &&(&str, u64)| self.0 % *scale == 0;
+        let fits = |(_, scale): &&(&str, u64)| self.0.is_multiple_of(*scale);
         let (unit, scale) = UNITS.iter().find(fits).expect("everything is whole bytes");
         Some(if self.0 == 0 { "0".into() } else { format!("\"{}{unit}\"", self.0 / scale) })
     }
@@ -224,11 +224,11 @@ impl Setting for Duration {
         let us = self.as_micros();
         Some(match us {
             0 => "\"0\"".into(),
-            _ if us % 86_400_000_000 == 0 => format!("\"{}d\"", us / 86_400_000_000),
-            _ if us % 3_600_000_000 == 0 => format!("\"{}h\"", us / 3_600_000_000),
-            _ if us % 60_000_000 == 0 => format!("\"{}m\"", us / 60_000_000),
-            _ if us % 1_000_000 == 0 => format!("\"{}s\"", us / 1_000_000),
-            _ if us % 1000 == 0 => format!("\"{}ms\"", us / 1000),
+            _ if us.is_multiple_of(86_400_000_000) => format!("\"{}d\"", us / 86_400_000_000),
+            _ if us.is_multiple_of(3_600_000_000) => format!("\"{}h\"", us / 3_600_000_000),
+            _ if us.is_multiple_of(60_000_000) => format!("\"{}m\"", us / 60_000_000),
+            _ if us.is_multiple_of(1_000_000) => format!("\"{}s\"", us / 1_000_000),
+            _ if us.is_multiple_of(1000) => format!("\"{}ms\"", us / 1000),
             _ => format!("\"{us}us\""),
         })
     }

@@ -103,7 +103,7 @@ fn static_tls(bytes: &[u8]) -> bool {
             let Some((entries, _)) = section.dynamic(endian, bytes)? else { continue };
             for entry in entries {
                 if entry.d_tag(endian) == DT_FLAGS as _
-                    && u64::from(entry.d_val(endian)) & u64::from(DF_STATIC_TLS.0) != 0
+                    && entry.d_val(endian) & DF_STATIC_TLS.0 != 0
                 {
                     return Ok(true);
                 }

@@ -117,7 +117,8 @@ impl Users {
             Some(hashed) => hashed.matches(password),
             None => {
                 let nobody = Hashed { salt: vec![0; SALT_LEN], hash: [0; 32] };
-                std::hint::black_box(nobody.matches(password)) && false
+                let _as_long_as_for_a_user = std::hint::black_box(nobody.matches(password));
+                false
             }
         })
     }

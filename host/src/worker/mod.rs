@@ -94,6 +94,7 @@ pub struct Worker {
     free_timers: Vec<u32>,
     outbox: Outbox,
     mail: Vec<Mail>,
+    #[expect(clippy::vec_box, reason = "mail is boxed, and a turn holds its address")]
     completed: Vec<Box<Completed>>,
     pieces: Vec<(*mut u8, usize)>,
     refusals: Vec<Vec<u8>>,

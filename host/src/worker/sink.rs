@@ -123,7 +123,7 @@ unsafe extern "C" fn grow(sink: *mut Sink, bytes: usize, splices: u32) -> Status
             let buffer = out.as_mut_vec();
             buffer.set_len(base + len);
             buffer.reserve(bytes.max(len));
-            buffer.set_len(base);
+            buffer.truncate(base);
             let spare = buffer.spare_capacity_mut();
             (*sink).buf = spare.as_mut_ptr().cast();
             (*sink).cap = spare.len();
@@ -132,7 +132,7 @@ unsafe extern "C" fn grow(sink: *mut Sink, bytes: usize, splices: u32) -> Status
             let held = &mut (*lent).splices;
             held.set_len((*sink).n_splices as usize);
             held.reserve(splices as usize);
-            held.set_len(0);
+            held.clear();
             (*sink).splices = held.as_mut_ptr();
             (*sink).cap_splices = held.capacity() as u32;
         }
