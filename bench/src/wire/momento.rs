@@ -370,7 +370,7 @@ mod tests {
             Some(Outcome::Ok)
         );
         assert_eq!(
-            reply::<Momento>(&error(5, "no item"), Expect::Get).outcome,
+            reply::<Momento>(&error(5, "Key not found"), Expect::Get).outcome,
             Some(Outcome::Miss)
         );
         let missing = reply::<Momento>(&error(5, "no such cache"), Expect::Get);
