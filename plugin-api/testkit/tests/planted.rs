@@ -90,8 +90,8 @@ impl Backend for Planted {
         if self.has("answers the batch backwards") {
             batch.reverse();
         }
-        // SAFETY: integers and lengths of borrowed bytes only.
         let raw = |op: &mut Op<'_>, change: &dyn Fn(&mut crucible_plugin_api::abi::op::Op)| {
+            // SAFETY: integers and shorter lengths of borrowed bytes only.
             change(unsafe { op.raw_mut() });
         };
         let mut asked = Vec::new();
@@ -137,7 +137,7 @@ impl Backend for Planted {
             });
             worker.calls.set(worker.calls.get() + 1);
             match self.defect.as_str() {
-                "forgets a status" if worker.calls.get() % 50 == 0 => {
+                "forgets a status" if worker.calls.get().is_multiple_of(50) => {
                     op.set_status(Status(i32::MIN));
                 }
                 "answers no token" => raw(op, &|op| op.out.cas = 0),
