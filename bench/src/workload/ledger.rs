@@ -271,7 +271,10 @@ mod tests {
                 let floor = ledger.floor(0);
                 assert!(floor.version >= last, "floors never fall");
                 // One writer: version v is a delete exactly when (v - 1) is divisible by three.
-                assert_eq!(floor.is_delete, floor.version > 0 && (floor.version - 1) % 3 == 0);
+                assert_eq!(
+                    floor.is_delete,
+                    floor.version > 0 && (floor.version - 1).is_multiple_of(3)
+                );
                 assert_eq!(ledger.judge(0, floor, Some(floor.version)), Ok(()));
                 last = floor.version;
             }
