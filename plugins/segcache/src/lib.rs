@@ -201,6 +201,9 @@ impl Backend for Segcache {
         worker.store.set_now(worker.ctx.now_ms());
         let steps = u32::try_from(budget_ns / STEP_NS).unwrap_or(u32::MAX).clamp(1, STEPS_MAX);
         let more = worker.store.tick(steps);
+        // A tick lies between sweeps, and what comes next may be a long sleep:
+        // a worker that stayed inside would hold back everybody's reclaim.
+        worker.store.leave();
         events::tell(&worker.ctx);
         if more { 1 } else { TICK_MS }
     }
