@@ -17,7 +17,9 @@ use crucible_plugin_api::metadata::Kind;
 use crucible_plugin_api::re::abi_stable;
 
 use abi_stable::StableAbi;
-use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
+use abi_stable::abi_stability::abi_checking::{
+    CheckingGlobals, check_layout_compatibility_with_globals,
+};
 use abi_stable::library::{AbiHeaderRef, LibHeader, RootModule};
 use abi_stable::sabi_types::VersionNumber;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -94,7 +96,11 @@ fn check_layout(path: &Path, header: &LibHeader, report: Option<&Path>) -> Resul
     let number = |strings| VersionNumber::new(strings).ok().map(|v| (v.major, v.minor, v.patch));
     let older = number(header.version_strings()) < number(our_version);
     let (interface, implementation) = if older { (theirs, ours) } else { (ours, theirs) };
-    let Err(errors) = check_layout_compatibility(interface, implementation) else {
+    // The library's own globals remember every table seen so far and would hold
+    // this plugin to the layout of an older one loaded before it.
+    let globals = CheckingGlobals::new();
+    let checked = check_layout_compatibility_with_globals(interface, implementation, &globals);
+    let Err(errors) = checked else {
         return Ok(());
     };
     let text = errors.to_string();
