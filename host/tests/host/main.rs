@@ -5,5 +5,6 @@ mod bad_input;
 mod config_errors;
 mod lifecycle;
 mod plugins;
+mod redis_crate;
 mod serving;
 mod support;
