@@ -19,13 +19,14 @@ const OFFLINE: u64 = 0;
 
 /// The epochs of all workers of one cache.
 #[derive(Debug)]
-pub(crate) struct Epochs {
+pub struct Epochs {
     global: CachePadded<AtomicU64>,
     workers: Box<[CachePadded<AtomicU64>]>,
 }
 
 impl Epochs {
-    pub(crate) fn new(workers: usize) -> Self {
+    /// Epochs for so many workers, all of them outside.
+    pub fn new(workers: usize) -> Self {
         Self {
             global: CachePadded::new(AtomicU64::new(1)),
             workers: (0..workers).map(|_| CachePadded::new(AtomicU64::new(OFFLINE))).collect(),
@@ -34,7 +35,7 @@ impl Epochs {
 
     /// Marks a quiescent point of `worker` and makes it a reader.
     #[inline]
-    pub(crate) fn enter(&self, worker: usize) {
+    pub fn enter(&self, worker: usize) {
         // Acquire: a stamp we are past was made after its unlink.
         let now = self.global.load(Ordering::Acquire);
         // Release: reads of the sweep before are over when this is seen.
@@ -45,13 +46,13 @@ impl Epochs {
 
     /// The worker reads nothing until it enters again.
     #[inline]
-    pub(crate) fn leave(&self, worker: usize) {
+    pub fn leave(&self, worker: usize) {
         // Release: all its reads are over when this is seen.
         self.workers[worker].store(OFFLINE, Ordering::Release);
     }
 
     /// Stamp for memory that the caller has just made unreachable.
-    pub(crate) fn retire(&self) -> u64 {
+    pub fn retire(&self) -> u64 {
         // Partner: the fence in `enter`.
         fence(Ordering::SeqCst);
         self.global.fetch_add(1, Ordering::AcqRel)
@@ -59,7 +60,7 @@ impl Epochs {
 
     /// The oldest epoch in which a worker may still be reading. Memory with a
     /// stamp below it may be reused.
-    pub(crate) fn horizon(&self) -> u64 {
+    pub fn horizon(&self) -> u64 {
         fence(Ordering::SeqCst);
         let mut horizon = u64::MAX;
         for worker in &self.workers {
@@ -73,7 +74,7 @@ impl Epochs {
     }
 
     /// Whether every worker has passed a quiescent point since `stamp`.
-    pub(crate) fn passed(&self, stamp: u64) -> bool {
+    pub fn passed(&self, stamp: u64) -> bool {
         self.horizon() > stamp
     }
 }

@@ -58,7 +58,7 @@ impl KeyHash {
 
 /// Maps 32 uniform bits onto `0..n` by multiplication, for any `n`.
 #[inline]
-pub(crate) fn scale(bits: u32, n: u32) -> u32 {
+pub fn scale(bits: u32, n: u32) -> u32 {
     ((u64::from(bits) * u64::from(n)) >> 32) as u32
 }
 

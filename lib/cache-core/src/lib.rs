@@ -27,7 +27,7 @@ mod loom_models;
 mod memory;
 mod mrc;
 mod policy;
-mod prefetch;
+pub mod prefetch;
 mod segment;
 mod stats;
 mod sync;
@@ -40,13 +40,16 @@ pub use cache::{Cache, Retained};
 pub use config::{
     Config, HEAP_SIZE_MIN, Observer, PolicyKind, Reason, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN,
 };
+pub use epoch::Epochs;
 pub use error::Error;
-pub use hash::{KeyHash, KeyHasher};
+pub use hash::{KeyHash, KeyHasher, scale};
 pub use memory::HugePages;
 pub use mrc::MissRatioPoint;
 pub use segment::item::{KEY_LEN_MAX, MARKS_MASK};
 pub use segment::state::Layer;
 pub use stats::{Counters, GroupOccupancy, STATE_NAMES, Stats};
+pub use table::ghost::Ghosts;
+pub use table::simd::{SLOTS, match_tags};
 pub use view::{Item, Parts};
 pub use worker::{
     Condition, Cursor, DeadlineCondition, Edit, Meta, NewValue, Outcome, Reservation,

@@ -6,7 +6,7 @@
 
 /// Asks for the line at `p`.
 #[inline]
-pub(crate) fn line(p: *const u8) {
+pub fn line(p: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: see the header.
     unsafe {

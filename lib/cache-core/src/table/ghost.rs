@@ -27,7 +27,7 @@ const WORDS: usize = 16;
 
 /// A table of ghosts.
 #[derive(Debug)]
-pub(crate) struct Ghosts {
+pub struct Ghosts {
     #[cfg(not(loom))]
     memory: Region,
     #[cfg(loom)]
@@ -36,6 +36,14 @@ pub(crate) struct Ghosts {
 }
 
 impl Ghosts {
+    /// Room for about `capacity` fingerprints, on ordinary pages.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn with_capacity(capacity: u64) -> Result<Self, Error> {
+        Self::new(capacity, MapOptions::default())
+    }
+
     /// Room for about `capacity` fingerprints.
     pub(crate) fn new(capacity: u64, options: MapOptions) -> Result<Self, Error> {
         let lines =
@@ -51,12 +59,12 @@ impl Ghosts {
     }
 
     /// Memory in bytes.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.lines as usize * LINE_BYTES
     }
 
     /// How many fingerprints fit.
-    pub(crate) fn capacity(&self) -> u64 {
+    pub fn capacity(&self) -> u64 {
         u64::from(self.lines) * u64::from(PRINTS_PER_LINE)
     }
 
@@ -71,12 +79,12 @@ impl Ghosts {
 
     /// Asks for the key's line ahead of its use.
     #[inline]
-    pub(crate) fn prefetch(&self, hash: KeyHash) {
+    pub fn prefetch(&self, hash: KeyHash) {
         crate::prefetch::line(core::ptr::from_ref(self.line(hash)).cast());
     }
 
     /// Remembers an evicted key.
-    pub(crate) fn insert(&self, hash: KeyHash) {
+    pub fn insert(&self, hash: KeyHash) {
         let line = self.line(hash);
         let print = u32::from(hash.fingerprint());
         // The cursor is the low half of word 0. Races lose one ghost at worst.
@@ -93,7 +101,7 @@ impl Ghosts {
     }
 
     /// Whether the key was evicted not long ago.
-    pub(crate) fn contains(&self, hash: KeyHash) -> bool {
+    pub fn contains(&self, hash: KeyHash) -> bool {
         let line = self.line(hash);
         let print = u32::from(hash.fingerprint());
         if line[0].load(Ordering::Relaxed) >> 16 == print {

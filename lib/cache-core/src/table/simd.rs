@@ -16,11 +16,11 @@ use super::entry::Entry;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Slots of a bucket, one cache line.
-pub(crate) const SLOTS: usize = 8;
+pub const SLOTS: usize = 8;
 
 /// Bit `i` is set if slot `i` may hold `tag`.
 #[inline]
-pub(crate) fn match_tags(bucket: &[AtomicU64; SLOTS], tag: u16) -> u32 {
+pub fn match_tags(bucket: &[AtomicU64; SLOTS], tag: u16) -> u32 {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     return match_sse2(bucket, tag);
     #[cfg(all(target_arch = "aarch64", not(loom), not(miri)))]
