@@ -52,7 +52,7 @@ pub use out::Out;
 pub use protocol::{
     After, CloseReason, CommandInfo, ConnInfo, Event, Flow, Next, Parsed, Protocol, Queue, Service,
 };
-pub use settings::{parse_settings, schema_of};
+pub use settings::{ByteSize, parse_settings, schema_of};
 
 /// Libraries that the export macros and settings derive need by path.
 pub mod re {

@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use settings::{ByteSize, Settings};
+pub use settings::Settings;
 
 /// The backend.
 #[derive(Debug)]

@@ -1,52 +1,10 @@
 //! The plugin's settings: what `[cache]` may say, and the store's plan from it.
 
 use cache_core::{Config, HugePages, PolicyKind};
-use crucible_plugin_api::PluginError;
 use crucible_plugin_api::re::schemars::{self, JsonSchema};
 use crucible_plugin_api::re::serde::{self, Deserialize};
+use crucible_plugin_api::{ByteSize, PluginError};
 use std::str::FromStr;
-
-/// A number of bytes: an integer, or a text such as `"64MB"` or `"1 GiB"`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(crate = "serde", untagged)]
-#[schemars(crate = "schemars")]
-pub enum ByteSize {
-    /// Bytes.
-    Bytes(u64),
-    /// A number with a unit (B, KB, MB, GB, TB, with or without an i: powers of 1024).
-    Text(String),
-}
-
-impl ByteSize {
-    fn bytes(&self, key: &str) -> Result<usize, PluginError> {
-        let bytes = match self {
-            ByteSize::Bytes(bytes) => Some(*bytes),
-            ByteSize::Text(text) => parse_bytes(text),
-        };
-        bytes.and_then(|b| usize::try_from(b).ok()).ok_or_else(|| {
-            PluginError::setting(
-                key,
-                "not a size; write bytes or a number with a unit, as in 64MB".to_owned(),
-            )
-        })
-    }
-}
-
-fn parse_bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1u64,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
-        _ => return None,
-    };
-    let bytes = number.parse::<f64>().ok()? * factor as f64;
-    (bytes >= 0.0 && bytes <= u64::MAX as f64).then_some(bytes as u64)
-}
 
 /// Settings of segcache.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -137,22 +95,6 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_as_integers_or_with_units() {
-        for (text, bytes) in [
-            ("1048576", 1 << 20),
-            ("64MB", 64 << 20),
-            ("64 MiB", 64 << 20),
-            ("1g", 1 << 30),
-            ("0.5k", 512),
-        ] {
-            assert_eq!(parse_bytes(text), Some(bytes), "{text}");
-        }
-        for text in ["", "MB", "12xb", "-1", "1e"] {
-            assert_eq!(parse_bytes(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn bad_settings_are_refused_by_name() {
