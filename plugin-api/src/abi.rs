@@ -18,5 +18,6 @@
 pub mod caps;
 pub mod op;
 pub mod status;
+pub mod structure;
 pub mod tables;
 pub mod turn;

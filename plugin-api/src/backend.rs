@@ -5,6 +5,7 @@
 //! backend of it. The thunks that carry either over the boundary are in
 //! `table`; they catch panics and poison the backend after one.
 
+mod answers;
 mod batch;
 mod simple;
 pub(crate) mod table;
@@ -20,6 +21,7 @@ use crate::error::PluginError;
 use crate::item::Item;
 use crate::op::Op;
 
+pub use answers::{Answers, StructAnswer};
 pub use batch::{Batch, Body, BodyToken};
 pub use simple::{Simple, SimpleBackend, Stored};
 
@@ -38,6 +40,11 @@ pub use simple::{Simple, SimpleBackend, Stored};
 /// * what [`crate::semantics::decide`] decides is what happens;
 /// * CAS tokens are never 0 and change with every change of the value; an
 ///   operation's `new_cas` (or a callback's), when not 0, becomes the token;
+/// * a STRUCT operation is one atomic step for all of its keys; one on a key
+///   that holds something else answers WRONG_TYPE and changes nothing, as GET,
+///   APPEND, PREPEND, ARITH and MODIFY (its callback is not run) do on a
+///   structure; STORE, DELETE, TOUCH and META work on any value, and META tells
+///   the kind and, as the length, the number of elements;
 /// * a write answers with the item it left (MODIFY: all of it, also when it
 ///   kept the item), or with the one before under RETURN_OLD.
 pub trait Backend: Sized + Send + Sync + 'static {

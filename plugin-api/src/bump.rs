@@ -1,4 +1,5 @@
-//! Memory that lives for one crossing: unescaped arguments, built keys.
+//! Memory that lives for one crossing: unescaped arguments, built keys, and the
+//! arguments of structure operations.
 //!
 //! Always true: what was handed out neither moves nor changes until `reset`,
 //! which needs exclusive access.
@@ -10,13 +11,19 @@
 
 use std::cell::RefCell;
 
+use crate::abi::structure::RawElement;
+use crate::structure::Element;
+
 const CHUNK_BYTES: usize = 16 * 1024;
+/// Elements in an ordinary chunk.
+const CHUNK_ELEMENTS: usize = 1024;
 
 /// A bump allocator for bytes.
 #[derive(Default)]
 pub(crate) struct Bump {
     /// Each is filled up to its capacity and never grown past it.
     chunks: RefCell<Vec<Vec<u8>>>,
+    elements: RefCell<Vec<Vec<RawElement>>>,
 }
 
 impl Bump {
@@ -36,8 +43,35 @@ impl Bump {
         unsafe { std::slice::from_raw_parts(chunk.as_ptr().add(at), bytes.len()) }
     }
 
+    /// Copies elements (not what they show); the copies live until `reset`.
+    pub(crate) fn elements<'a>(
+        &self,
+        elements: impl IntoIterator<Item = Element<'a>>,
+    ) -> *const [RawElement] {
+        let mut chunks = self.elements.borrow_mut();
+        let mut start = chunks.last().map_or(0, Vec::len);
+        for element in elements {
+            if chunks.last().is_none_or(|c| c.len() == c.capacity()) {
+                let begun = chunks.last().map_or(&[][..], |c| &c[start..]);
+                let mut chunk = Vec::with_capacity((begun.len() * 2).max(CHUNK_ELEMENTS));
+                chunk.extend_from_slice(begun);
+                chunks.push(chunk);
+                start = 0;
+            }
+            if let Some(chunk) = chunks.last_mut() {
+                chunk.push(*element.raw());
+            }
+        }
+        chunks.last().map_or(&[], |c| &raw const c[start..])
+    }
+
     /// Forgets everything; keeps one ordinary chunk for reuse.
     pub(crate) fn reset(&mut self) {
+        let elements = self.elements.get_mut();
+        elements.truncate(1);
+        if let Some(first) = elements.first_mut() {
+            first.clear();
+        }
         let chunks = self.chunks.get_mut();
         chunks.truncate(1);
         if let Some(first) = chunks.first_mut() {

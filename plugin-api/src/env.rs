@@ -50,6 +50,9 @@ impl KeyEventKind {
     pub const READ: Self = Self(key_event::READ);
     /// The key was looked for in vain.
     pub const MISSED: Self = Self(key_event::MISSED);
+    /// A list or sorted set has got elements (said beside STORED): a pop that
+    /// waits for the key may go on.
+    pub const GREW: Self = Self(key_event::GREW);
 }
 
 impl std::ops::BitOr for KeyEventKind {

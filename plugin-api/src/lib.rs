@@ -37,12 +37,16 @@ mod out;
 pub mod protocol;
 pub mod semantics;
 mod settings;
+mod structure;
 mod thunk;
 
 pub use abi::caps::Capabilities;
 pub use abi::op::{Condition, OpCode, Opts};
 pub use abi::status::Status;
-pub use backend::{Backend, Batch, Body, BodyToken, Simple, SimpleBackend, Stored};
+pub use abi::structure::{StructFlags, StructOp};
+pub use backend::{
+    Answers, Backend, Batch, Body, BodyToken, Simple, SimpleBackend, Stored, StructAnswer,
+};
 pub use env::{CounterId, Env, GaugeId, KeyEvent, KeyEventKind, Waker, WorkerCtx};
 pub use error::PluginError;
 pub use export::{PluginInfo, backend_root, protocol_root};
@@ -53,6 +57,7 @@ pub use protocol::{
     After, CloseReason, CommandInfo, ConnInfo, Event, Flow, Next, Parsed, Protocol, Queue, Service,
 };
 pub use settings::{ByteSize, parse_settings, schema_of};
+pub use structure::{Datum, Element, KeyChanges, OwnedElements, StructCall};
 
 /// Libraries that the export macros and settings derive need by path.
 pub mod re {

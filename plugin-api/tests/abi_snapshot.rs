@@ -14,6 +14,7 @@ use crucible_plugin_api::abi::op::{
     Buf, BufMut, Condition, Decision, ItemView, ModifyCall, Op, OpCode, Opts, Reservation,
 };
 use crucible_plugin_api::abi::status::Status;
+use crucible_plugin_api::abi::structure::{RawElement, StructFlags, StructOp};
 use crucible_plugin_api::abi::tables::{
     ABI_MAJOR, ABI_MINOR, BackendFns_Ref, BackendVt_Ref, Command, HostApi_Ref, ItemFn, JobFn,
     Plugin_Ref, ProtocolVt_Ref, ROOT_SYMBOL, StatFn, WorkerApi_Ref,
@@ -21,7 +22,7 @@ use crucible_plugin_api::abi::tables::{
 use crucible_plugin_api::abi::turn::{ConnInfo, GrowFn, KeyEvent, Sink, Splice, Turn, TurnEvent};
 
 /// Data: frozen for the major.
-const DATA: [&TypeLayout; 23] = [
+const DATA: [&TypeLayout; 26] = [
     Buf::LAYOUT,
     BufMut::LAYOUT,
     Capabilities::LAYOUT,
@@ -38,11 +39,14 @@ const DATA: [&TypeLayout; 23] = [
     Op::LAYOUT,
     OpCode::LAYOUT,
     Opts::LAYOUT,
+    RawElement::LAYOUT,
     Reservation::LAYOUT,
     Sink::LAYOUT,
     Splice::LAYOUT,
     StatFn::LAYOUT,
     Status::LAYOUT,
+    StructFlags::LAYOUT,
+    StructOp::LAYOUT,
     Turn::LAYOUT,
     TurnEvent::LAYOUT,
 ];

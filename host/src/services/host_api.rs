@@ -11,10 +11,10 @@
 use core::ffi::c_void;
 use std::sync::{Arc, PoisonError};
 
-use crucible_plugin_api::Status;
 use crucible_plugin_api::abi::op::{Buf, Op, item_kind};
 use crucible_plugin_api::abi::tables::{ABI_MINOR, HostApi, HostApi_Ref, JobFn, StatFn};
 use crucible_plugin_api::re::abi_stable;
+use crucible_plugin_api::{Element, OwnedElements, Status};
 
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::RStr;
@@ -31,9 +31,10 @@ struct HostCtx {
 
 /// A completed operation with a copy of its value.
 pub struct Completed {
-    /// The operation; `out.ptr` points into `value`.
+    /// The operation; `out.ptr` points into `value` or the elements.
     pub op: Op,
     value: Box<[u8]>,
+    _elements: Option<OwnedElements>,
 }
 
 impl std::fmt::Debug for Completed {
@@ -69,8 +70,17 @@ impl Completed {
         }
         copy.out.guard = 0;
         let value = value.into_boxed_slice();
-        copy.out.ptr = value.as_ptr();
-        Box::new(Self { op: copy, value })
+        let mut elements = None;
+        if copy.out.kind == item_kind::ELEMENTS {
+            // SAFETY: a view of elements shows `len` of them at `ptr`.
+            let shown = unsafe { Element::array(copy.out.ptr, copy.out.len as usize) };
+            let owned = OwnedElements::of(shown);
+            owned.show_in(&mut copy.out);
+            elements = Some(owned);
+        } else {
+            copy.out.ptr = value.as_ptr();
+        }
+        Box::new(Self { op: copy, value, _elements: elements })
     }
 
     /// Bytes of the value.

@@ -70,8 +70,11 @@ impl OpCode {
     pub const DELETE: Self = Self(49);
     /// Run `modify` on the present item and apply what it decides, as one step.
     pub const MODIFY: Self = Self(64);
+    /// An operation on a hash, list, set or sorted set; see [`super::structure`].
+    pub const STRUCT: Self = Self(128);
 
-    /// All codes of this version, for capability maps and tests.
+    /// What every store of items serves. STRUCT is not among them: a backend
+    /// that has structures adds it, with the capability bits.
     pub const ALL: [Self; 11] = [
         Self::NOP,
         Self::GET,
@@ -173,6 +176,9 @@ pub mod item_kind {
     pub const PARTS: u8 = 2;
     /// Everything but the value (META).
     pub const META: u8 = 3;
+    /// `ptr` is an array of `len` [`super::super::structure::RawElement`]s: what
+    /// a STRUCT operation answers. `nparts` is which of `keys` was the other key.
+    pub const ELEMENTS: u8 = 4;
 }
 
 /// `value_type` of an [`ItemView`].
@@ -188,6 +194,18 @@ pub mod value_type {
 pub mod item_bits {
     /// The item was read before this operation.
     pub const SEEN: u8 = 1;
+    /// STRUCT: the key's structure was changed or made.
+    pub const CHANGED: u8 = 1 << 1;
+    /// STRUCT: the key is gone, and was there.
+    pub const GONE: u8 = 1 << 2;
+    /// STRUCT: the key has got elements that a waiting pop could take.
+    pub const GREW: u8 = 1 << 3;
+    /// STRUCT: as CHANGED, of the operation's other key.
+    pub const OTHER_CHANGED: u8 = 1 << 4;
+    /// STRUCT: as GONE, of the operation's other key.
+    pub const OTHER_GONE: u8 = 1 << 5;
+    /// STRUCT: as GREW, of the operation's other key.
+    pub const OTHER_GREW: u8 = 1 << 6;
 }
 
 /// An item as a read found it. Valid until the crossing returns.

@@ -37,6 +37,12 @@ impl Status {
     pub const INVALID: Self = Self(-7);
     /// A queue is full; try again.
     pub const BUSY: Self = Self(-8);
+    /// A float was wanted and the value is none.
+    pub const NOT_FLOAT: Self = Self(-9);
+    /// A result would be infinite or not a number.
+    pub const NOT_FINITE: Self = Self(-10);
+    /// An index behind the end.
+    pub const OUT_OF_RANGE: Self = Self(-11);
     /// The store failed; its state is not to be trusted.
     pub const INTERNAL: Self = Self(-98);
     /// The plugin panicked.
@@ -65,6 +71,9 @@ impl Status {
             Self::OVERFLOW => "overflow",
             Self::INVALID => "invalid",
             Self::BUSY => "busy",
+            Self::NOT_FLOAT => "not-float",
+            Self::NOT_FINITE => "not-finite",
+            Self::OUT_OF_RANGE => "out-of-range",
             Self::INTERNAL => "internal",
             Self::PANICKED => "panicked",
             _ => "unknown",

@@ -171,6 +171,8 @@ pub mod key_event {
     pub const TOUCHED: u32 = 1 << 5;
     pub const READ: u32 = 1 << 6;
     pub const MISSED: u32 = 1 << 7;
+    /// A list or sorted set has got elements; said beside STORED.
+    pub const GREW: u32 = 1 << 8;
 }
 
 const _: () = {

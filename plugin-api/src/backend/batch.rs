@@ -11,8 +11,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use crate::abi::op::{BufMut, ItemView, item_bits, item_kind};
+use crate::backend::answers::{Answers, StructAnswer};
 use crate::backend::simple::Stored;
 use crate::op::Op;
+use crate::structure::StructCall;
 
 /// Marks a guard as the SDK's own; backends keep their guards below.
 const KEPT: u64 = 1 << 63;
@@ -48,6 +50,23 @@ impl<'b, 'a> Batch<'b, 'a> {
         // SAFETY: `keep` holds the bytes until the worker leaves the sweep.
         unsafe { self.ops[i].set_view(view) };
     }
+
+    /// Answers operation `i`, a STRUCT one: `run` reads the call and fills the
+    /// answer, which lives in the worker's memory until it leaves the sweep.
+    ///
+    /// # Panics
+    /// When the operation is none of a structure.
+    pub fn structure<R>(
+        &mut self,
+        i: usize,
+        run: impl FnOnce(&StructCall<'a>, &mut StructAnswer<'_>) -> R,
+    ) -> R {
+        let call = self.ops[i].struct_call().expect("the operation is of a structure");
+        let mut answer = self.keep.answers.begin();
+        let result = run(&call, &mut answer);
+        answer.finish(&mut self.ops[i]);
+        result
+    }
 }
 
 impl<'a> Deref for Batch<'_, 'a> {
@@ -69,6 +88,8 @@ pub(crate) struct Keep {
     this_sweep: Vec<Arc<[u8]>>,
     retained: HashMap<u64, Arc<[u8]>>,
     last_guard: u64,
+    /// Answers to structure operations.
+    answers: Answers,
     /// Parts of bodies that the backend lent, by token.
     pub(crate) bodies: HashMap<u64, Vec<BufMut>>,
 }
@@ -76,6 +97,7 @@ pub(crate) struct Keep {
 impl Keep {
     pub(crate) fn leave(&mut self) {
         self.this_sweep.clear();
+        self.answers.clear();
     }
 
     pub(crate) fn is_kept(guard: u64) -> bool {

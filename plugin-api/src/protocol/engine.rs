@@ -20,16 +20,17 @@
 use std::mem;
 
 use super::body::Body;
-use super::queue::Planned;
+use super::queue::{Planned, events_of};
 use super::{After, CloseReason, ConnInfo, Event, Flow, Next, Protocol, Queue, Service};
 use crate::abi::caps::Capabilities;
-use crate::abi::op::{Buf, ItemView, Op as RawOp, item_kind};
+use crate::abi::op::{Buf, ItemView, Op as RawOp, OpCode, item_kind};
 use crate::abi::status::Status;
 use crate::abi::turn::{KeyEvent as RawKeyEvent, Turn, TurnEvent, key_event, verdict};
 use crate::env::{KeyEvent, KeyEventKind};
 use crate::item::Item;
 use crate::op::Op;
 use crate::out::Out;
+use crate::structure::{Element, OwnedElements};
 use crate::thunk::guard;
 
 /// A connection's state on the plugin's side.
@@ -61,7 +62,7 @@ struct Pending<T> {
     ticket: T,
     ops: Vec<RawOp>,
     /// What the operations' keys and values point to.
-    kept: Vec<Box<[u8]>>,
+    kept: Vec<Kept>,
     left: usize,
 }
 
@@ -87,7 +88,7 @@ pub(crate) struct Engine<P: Protocol> {
     done_plan: Vec<Planned<P::Ticket>>,
     progress: Vec<Progress>,
     /// What completed operations of this crossing point to.
-    kept: Vec<Box<[u8]>>,
+    kept: Vec<Kept>,
     async_backend: bool,
 }
 
@@ -463,18 +464,29 @@ impl<P: Protocol> Engine<P> {
         for planned in plan {
             let conn_id = turns[planned.turn as usize].conn_id;
             for op in &ops[planned.ops_start as usize..planned.ops_end as usize] {
-                let kind = self.queue.event_of(op);
-                if kind & wanted == 0 {
-                    continue;
-                }
-                let value_len = if kind == key_event::STORED {
-                    op.val().len() as u64
-                } else {
-                    op.item().map_or(0, |item| item.len() as u64)
+                let kind = self.queue.event_of(op) & wanted;
+                let value_len = match op.code() {
+                    OpCode::STRUCT => op.elements().len() as u64,
+                    _ if kind == key_event::STORED => op.val().len() as u64,
+                    _ => op.item().map_or(0, |item| item.len() as u64),
                 };
-                let kind = KeyEventKind(kind);
-                self.service.ctx().emit(KeyEvent { kind, key: op.key(), conn_id, value_len });
+                self.tell(kind, op.key(), conn_id, value_len);
+                if op.code() == OpCode::STRUCT
+                    && let Some(other) = op.other_key()
+                {
+                    let kind = events_of(op.key_changes().of_other()) & wanted;
+                    self.tell(kind, other, conn_id, value_len);
+                }
             }
+        }
+    }
+
+    /// Emits an event for each bit of `kinds`.
+    fn tell(&self, mut kinds: u32, key: &[u8], conn_id: u64, value_len: u64) {
+        while kinds != 0 {
+            let kind = KeyEventKind(kinds & kinds.wrapping_neg());
+            kinds &= kinds - 1;
+            self.service.ctx().emit(KeyEvent { kind, key, conn_id, value_len });
         }
     }
 
@@ -494,19 +506,27 @@ impl Progress {
     }
 }
 
+/// What operations point to that outlive their crossing.
+#[expect(dead_code, reason = "owned for what points to it")]
+enum Kept {
+    Bytes(Box<[u8]>),
+    Elements(OwnedElements),
+}
+
 /// Copies what a pending command's operations point to.
 fn hold<T>(ticket: T, ops: &[Op<'_>]) -> Pending<T> {
     let mut kept = Vec::new();
     let copies: Vec<RawOp> = ops
         .iter()
         .map(|op| {
-            let mut copy = RawOp {
-                key: keep(op.key(), &mut kept),
-                val: keep(op.val(), &mut kept),
-                arg: keep(op.get_arg(), &mut kept),
-                modify: std::ptr::null(),
-                ..*op.raw()
+            let (val, arg) = match op.struct_call() {
+                Some(call) => {
+                    (keep_elements(call.args, &mut kept), keep_elements(call.keys, &mut kept))
+                }
+                None => (keep(op.val(), &mut kept), keep(op.get_arg(), &mut kept)),
             };
+            let key = keep(op.key(), &mut kept);
+            let mut copy = RawOp { key, val, arg, modify: std::ptr::null(), ..*op.raw() };
             keep_value(&mut copy.out, &mut kept);
             copy
         })
@@ -515,13 +535,30 @@ fn hold<T>(ticket: T, ops: &[Op<'_>]) -> Pending<T> {
     Pending { ticket, ops: copies, kept, left }
 }
 
-fn keep(bytes: &[u8], kept: &mut Vec<Box<[u8]>>) -> Buf {
-    kept.push(bytes.into());
-    kept.last().map_or(Buf::EMPTY, |copy| Buf::of(copy))
+fn keep(bytes: &[u8], kept: &mut Vec<Kept>) -> Buf {
+    let bytes: Box<[u8]> = bytes.into();
+    let buf = Buf::of(&bytes);
+    kept.push(Kept::Bytes(bytes));
+    buf
+}
+
+fn keep_elements(elements: &[Element<'_>], kept: &mut Vec<Kept>) -> Buf {
+    let owned = OwnedElements::of(elements);
+    let buf = owned.buf();
+    kept.push(Kept::Elements(owned));
+    buf
 }
 
 /// Lets a view outlive the crossing that answered it, by a copy of its value.
-fn keep_value(view: &mut ItemView, kept: &mut Vec<Box<[u8]>>) {
+fn keep_value(view: &mut ItemView, kept: &mut Vec<Kept>) {
+    if view.kind == item_kind::ELEMENTS {
+        // SAFETY: the view was answered in this crossing.
+        let elements = unsafe { Element::array(view.ptr, view.len as usize) };
+        let owned = OwnedElements::of(elements);
+        owned.show_in(view);
+        kept.push(Kept::Elements(owned));
+        return;
+    }
     // SAFETY: the view was answered in this crossing.
     let Some(item) = (unsafe { Item::from_view(*view) }) else { return };
     if view.kind == item_kind::META {

@@ -21,6 +21,7 @@ use crate::abi::turn::key_event;
 use crate::bump::Bump;
 use crate::item::{Change, Item, Modify};
 use crate::op::Op;
+use crate::structure::{Element, KeyChanges};
 use crate::thunk::guard;
 
 /// A command in the making or in flight.
@@ -197,6 +198,19 @@ impl<'a, T> Queue<'a, T> {
         unsafe { &*copy }
     }
 
+    /// An array of arguments or keys for [`Op::structure`], that lives as long as
+    /// the input does.
+    #[must_use]
+    pub fn elements(
+        &mut self,
+        elements: impl IntoIterator<Item = Element<'a>>,
+    ) -> &'a [Element<'a>] {
+        let copy = self.bump.elements(elements);
+        // SAFETY: bump memory stays put until `end_crossing`, after 'a; what the
+        // elements show lives for 'a.
+        unsafe { Element::array(copy.cast(), copy.len()) }
+    }
+
     /// Backend, clock and host.
     #[must_use]
     #[inline]
@@ -286,7 +300,7 @@ impl<'a, T> Queue<'a, T> {
         }
     }
 
-    /// Whether an executed operation changed its key, as a key event.
+    /// What an executed operation did to its key, as key events.
     pub(crate) fn event_of(&self, op: &Op<'_>) -> u32 {
         let ok = op.status() == Status::OK;
         match op.code() {
@@ -300,6 +314,7 @@ impl<'a, T> Queue<'a, T> {
             OpCode::GET if ok && op.raw().opts.has(Opts::SET_EXPIRY) => key_event::TOUCHED,
             OpCode::GET if ok => key_event::READ,
             OpCode::GET if op.status() == Status::MISS => key_event::MISSED,
+            OpCode::STRUCT => events_of(op.key_changes()),
             OpCode::MODIFY => {
                 let wanted = op.raw().modify;
                 let mut slots = self.modifies.iter().map(SlotPtr::get);
@@ -340,6 +355,14 @@ impl<'a, T> Queue<'a, T> {
         self.bump.reset();
         self.open = 0;
     }
+}
+
+/// What became of a structure, as key events.
+pub(crate) fn events_of(changes: KeyChanges) -> u32 {
+    let bit = |set, event| if set { event } else { 0 };
+    bit(changes.changed(), key_event::STORED)
+        | bit(changes.gone(), key_event::DELETED)
+        | bit(changes.grew(), key_event::GREW)
 }
 
 /// Runs a slot's callback. Panics stay inside: the operation answers INTERNAL,

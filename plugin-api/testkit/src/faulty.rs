@@ -13,8 +13,8 @@
 use crucible_plugin_api::abi::op::{ItemView, item_bits, item_kind};
 use crucible_plugin_api::re::{schemars, serde};
 use crucible_plugin_api::{
-    Backend, Batch, Body, BodyToken, Capabilities, Env, Item, Op, OpCode, PluginError, Status,
-    WorkerCtx,
+    Backend, Batch, Body, BodyToken, Capabilities, Env, Item, Op, OpCode, OwnedElements,
+    PluginError, Status, WorkerCtx,
 };
 
 /// What goes wrong.
@@ -64,13 +64,14 @@ struct Parked {
     number: i64,
     view: ItemView,
     value: Vec<u8>,
+    elements: Option<OwnedElements>,
 }
 
-fn is_write(code: OpCode) -> bool {
-    matches!(
-        code,
-        OpCode::STORE | OpCode::COMMIT | OpCode::APPEND | OpCode::PREPEND | OpCode::ARITH
-    )
+fn is_write(op: &Op<'_>) -> bool {
+    match op.code() {
+        OpCode::STORE | OpCode::COMMIT | OpCode::APPEND | OpCode::PREPEND | OpCode::ARITH => true,
+        _ => op.struct_call().is_some_and(|call| call.writes()),
+    }
 }
 
 /// Counts up; true at every `every`th call.
@@ -116,7 +117,7 @@ where
         }
         let mut refused = Vec::new();
         for (i, op) in batch.iter_mut().enumerate() {
-            if is_write(op.code()) && strikes(&mut worker.writes, self.no_memory_every) {
+            if is_write(op) && strikes(&mut worker.writes, self.no_memory_every) {
                 if op.code() == OpCode::COMMIT
                     && let Some(token) = std::num::NonZeroU64::new(op.raw().cookie)
                 {
@@ -137,15 +138,17 @@ where
             if op.code() == OpCode::NOP || !strikes(&mut worker.ops, self.pending_every) {
                 continue;
             }
+            let kind = op.raw().out.kind;
+            let elements = (kind == item_kind::ELEMENTS).then(|| OwnedElements::of(op.elements()));
             let (view, value) = match op.item() {
-                Some(item) if op.raw().out.kind != item_kind::META => {
+                Some(item) if !matches!(kind, item_kind::META | item_kind::ELEMENTS) => {
                     (*item.view(), item.value().to_vec())
                 }
                 _ => (op.raw().out, Vec::new()),
             };
             let (tag, conn_id) = (op.raw().tag, op.raw().conn_id);
             let (status, number) = (op.status(), op.number());
-            worker.parked.push(Parked { tag, conn_id, status, number, view, value });
+            worker.parked.push(Parked { tag, conn_id, status, number, view, value, elements });
             op.set_status(Status::PENDING);
             op.clear_item();
         }
@@ -202,7 +205,9 @@ where
             op.set_status(parked.status);
             op.set_number(parked.number);
             let mut view = parked.view;
-            if !matches!(view.kind, item_kind::NONE | item_kind::META) {
+            if let Some(elements) = &parked.elements {
+                elements.show_in(&mut view);
+            } else if !matches!(view.kind, item_kind::NONE | item_kind::META) {
                 view = ItemView {
                     ptr: parked.value.as_ptr(),
                     guard: 0,

@@ -14,7 +14,6 @@ use core::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crucible_plugin_api::Status;
 use crucible_plugin_api::abi::op::{Buf, ItemView, Op as RawOp, item_kind};
 use crucible_plugin_api::abi::tables::{
     ABI_MINOR, HostApi, HostApi_Ref, JobFn, StatFn, WorkerApi, WorkerApi_Ref,
@@ -22,6 +21,7 @@ use crucible_plugin_api::abi::tables::{
 use crucible_plugin_api::abi::turn::KeyEvent as RawKeyEvent;
 use crucible_plugin_api::re::abi_stable::prefix_type::PrefixTypeTrait;
 use crucible_plugin_api::re::abi_stable::std_types::RStr;
+use crucible_plugin_api::{Element, OwnedElements, Status};
 
 /// Slots for counters and gauges, each worker.
 const NUMBERS_MAX: usize = 512;
@@ -59,6 +59,7 @@ pub(crate) struct Completion {
     pub(crate) worker: u32,
     pub(crate) op: RawOp,
     value: Vec<u8>,
+    elements: Option<OwnedElements>,
 }
 
 // SAFETY: the operation's pointers are read only through `value`, which the
@@ -71,6 +72,9 @@ impl Completion {
         let mut op = self.op;
         if op.out.kind == item_kind::CONTIGUOUS {
             op.out.ptr = self.value.as_ptr();
+        }
+        if let Some(elements) = &self.elements {
+            elements.show_in(&mut op.out);
         }
         op
     }
@@ -275,15 +279,20 @@ unsafe extern "C" fn complete(ctx: *const c_void, worker: u32, op: *const RawOp)
     // SAFETY: see the module; the operation and the value it shows are valid
     // for the call.
     let (host, mut op) = unsafe { (host(ctx), *op) };
+    let shows_elements = op.out.kind == item_kind::ELEMENTS;
+    let elements = shows_elements.then(|| {
+        // SAFETY: as above.
+        OwnedElements::of(unsafe { Element::array(op.out.ptr, op.out.len as usize) })
+    });
     // SAFETY: as above.
     let value = match unsafe { crucible_plugin_api::Item::from_view(op.out) } {
-        Some(item) if op.out.kind != item_kind::META => item.value().to_vec(),
+        Some(item) if op.out.kind != item_kind::META && !shows_elements => item.value().to_vec(),
         _ => Vec::new(),
     };
-    if !matches!(op.out.kind, item_kind::NONE | item_kind::META) {
+    if !matches!(op.out.kind, item_kind::NONE | item_kind::META | item_kind::ELEMENTS) {
         op.out = ItemView { guard: 0, kind: item_kind::CONTIGUOUS, nparts: 0, ..op.out };
     }
-    lock(&host.completions).push(Completion { worker, op, value });
+    lock(&host.completions).push(Completion { worker, op, value, elements });
     Status::OK
 }
 

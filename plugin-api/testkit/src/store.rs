@@ -26,7 +26,7 @@ use crucible_plugin_api::abi::tables::{
 };
 use crucible_plugin_api::re::abi_stable::prefix_type::PrefixTypeTrait;
 use crucible_plugin_api::re::abi_stable::std_types::{ROption, RStr, RString};
-use crucible_plugin_api::{Capabilities, Item, Op, OpCode, Status};
+use crucible_plugin_api::{Capabilities, Datum, Element, Item, Op, OpCode, OwnedElements, Status};
 
 use crate::services::{Services, lock};
 
@@ -236,6 +236,7 @@ struct Tap {
     /// Each connection sees its own keys.
     apart: Cell<bool>,
     renamed: RefCell<Vec<Box<[u8]>>>,
+    further: RefCell<Vec<OwnedElements>>,
     /// Sizes of the batches so far.
     batches: RefCell<Vec<u32>>,
 }
@@ -256,6 +257,7 @@ impl RawWorker {
             bodies: RefCell::default(),
             apart: Cell::new(false),
             renamed: RefCell::default(),
+            further: RefCell::default(),
             batches: RefCell::default(),
         });
         let fns = BackendFns {
@@ -291,6 +293,7 @@ impl RawWorker {
         // SAFETY: this worker's thread.
         unsafe { self.tap.vt.leave()(self.tap.ctx, self.tap.worker) }
         self.tap.renamed.borrow_mut().clear();
+        self.tap.further.borrow_mut().clear();
     }
 
     pub(crate) fn tick(&self, budget_ns: u64) -> u64 {
@@ -541,6 +544,18 @@ pub struct Answer {
     pub cas: u64,
     /// The item shown.
     pub item: Option<Shown>,
+    /// The elements shown by a structure operation: `nil`, `:5`, `,1.5`, or
+    /// bytes, escaped.
+    pub elements: Vec<String>,
+}
+
+fn told(element: Element<'_>) -> String {
+    match element.get() {
+        Datum::Nil => "nil".to_owned(),
+        Datum::Int(number) => format!(":{number}"),
+        Datum::Double(number) => format!(",{number}"),
+        Datum::Bytes(bytes) => bytes.escape_ascii().to_string(),
+    }
 }
 
 /// An item that an answer showed, copied.
@@ -569,6 +584,7 @@ impl Answer {
             number: op.number(),
             cas: op.cas_out(),
             item: op.item().map(|item| Shown::of(&item)),
+            elements: op.elements().iter().map(|e| told(*e)).collect(),
         }
     }
 
@@ -613,20 +629,29 @@ impl Tap {
     }
 
     /// Gives each connection keys of its own; returns the keys as they were.
-    fn rename(&self, ops: &mut [RawOp]) -> Vec<Buf> {
+    fn rename(&self, ops: &mut [RawOp]) -> Vec<(Buf, Buf)> {
         if !self.apart.get() {
             return Vec::new();
         }
         let mut renamed = self.renamed.borrow_mut();
+        let mut further = self.further.borrow_mut();
         let mut keys = Vec::with_capacity(ops.len());
         for op in ops {
-            keys.push(op.key);
+            keys.push((op.key, op.arg));
             if op.code == OpCode::NOP {
                 continue;
             }
+            let own = |key: &[u8]| [&op.conn_id.to_le_bytes()[..], key].concat();
+            if op.code == OpCode::STRUCT {
+                // SAFETY: `arg` is an array of elements, valid for the crossing.
+                let its = unsafe { Element::array(op.arg.ptr, op.arg.len / 16) };
+                let its: Vec<Vec<u8>> = its.iter().map(|key| own(key.as_bytes())).collect();
+                let its: Vec<Element<'_>> = its.iter().map(|key| Element::bytes(key)).collect();
+                further.push(OwnedElements::of(&its));
+                op.arg = further.last().map_or(Buf::EMPTY, OwnedElements::buf);
+            }
             // SAFETY: the key is valid for the crossing.
-            let key = [&op.conn_id.to_le_bytes()[..], unsafe { op.key.bytes() }].concat();
-            renamed.push(key.into());
+            renamed.push(own(unsafe { op.key.bytes() }).into());
             op.key = renamed.last().map_or(Buf::EMPTY, |key| Buf::of(key));
         }
         keys
@@ -655,9 +680,20 @@ impl Tap {
                     self.violation(name("parts that do not add up"));
                 }
             }
+            item_kind::ELEMENTS => {
+                if op.code != OpCode::STRUCT {
+                    self.violation(name("elements for an operation on an item"));
+                }
+                // SAFETY: kind ELEMENTS promises the array and what it shows.
+                let elements = unsafe { Element::array(view.ptr, view.len as usize) };
+                if elements.iter().any(|e| e.as_double().is_some_and(f64::is_nan)) {
+                    self.violation(name("an answered double that is no number"));
+                }
+            }
             _ => self.violation(name("a view of an unknown kind")),
         }
-        if view.kind != item_kind::NONE && view.cas == 0 && op.status != Status::PENDING {
+        let tells_token = !matches!(view.kind, item_kind::NONE | item_kind::ELEMENTS);
+        if tells_token && view.cas == 0 && op.status != Status::PENDING {
             self.violation(name("an item with CAS token 0"));
         }
         if view.marks > 0x0f {
@@ -700,8 +736,8 @@ unsafe extern "C" fn execute(
     let keys = tap.rename(ops);
     // SAFETY: passes on what the protocol promised.
     let status = unsafe { tap.vt.execute()(tap.ctx, tap.worker, ops.as_mut_ptr(), n) };
-    for (op, key) in ops.iter_mut().zip(keys) {
-        op.key = key;
+    for (op, (key, arg)) in ops.iter_mut().zip(keys) {
+        (op.key, op.arg) = (key, arg);
     }
     ops.iter().for_each(|op| tap.check_answer(op));
     status
