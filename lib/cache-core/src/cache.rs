@@ -21,6 +21,9 @@ use crate::worker::grow::Growth;
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 
+/// Most pieces of one value, so that a `u16` counts them.
+const PARTS_MAX: usize = (1 << 16) - 2;
+
 /// A handle to a cache; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -191,7 +194,8 @@ impl Shared {
     pub(crate) fn value_len_max(&self) -> usize {
         // Half of the heap at most, so that one value cannot empty the cache.
         let half = (self.segments.count() as usize / 2).max(1) * self.segments.capacity();
-        self.plan.config.max_value_size.min(half - (half / 8).min(1 << 10))
+        let chain = PARTS_MAX * self.segments.capacity();
+        self.plan.config.max_value_size.min(half - (half / 8).min(1 << 10)).min(chain)
     }
 
     /// Live items and their bytes.

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::memory::{HugePages, MapOptions};
 use crate::segment::item::VALUE_LEN_LIMIT;
 use crate::segment::state::Layer;
+use crate::table::entry::LOCATION_BITS;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -169,6 +170,8 @@ impl Config {
 /// eviction has somewhere to go.
 #[cfg(not(loom))]
 pub const HEAP_SIZE_MIN: usize = 64 << 10;
+/// Largest heap in bytes: an index entry's location has no more bits.
+const HEAP_SIZE_MAX: usize = 1 << LOCATION_BITS;
 /// Smallest segment in bytes.
 #[cfg(not(loom))]
 pub const SEGMENT_SIZE_MIN: usize = 4 << 10;
@@ -206,6 +209,9 @@ impl Plan {
         let heap = config.heap_size;
         if heap < HEAP_SIZE_MIN {
             return bad("heap_size", heap.to_string(), "at least 64 KiB");
+        }
+        if heap > HEAP_SIZE_MAX {
+            return bad("heap_size", heap.to_string(), "at most 8 TiB");
         }
         if !(1..=WORKERS_MAX).contains(&config.workers) {
             return bad("workers", config.workers.to_string(), "between 1 and 1024");
@@ -309,6 +315,7 @@ mod tests {
     fn refusals_name_the_key() {
         for (config, key) in [
             (Config::new(1), "heap_size"),
+            (Config::new((8 << 40) + 1), "heap_size"),
             (Config { workers: 0, ..Config::new(1 << 20) }, "workers"),
             (Config { segment_size: Some(5000), ..Config::new(1 << 20) }, "segment_size"),
             (Config { segment_size: Some(1 << 20), ..Config::new(2 << 20) }, "segment_size"),

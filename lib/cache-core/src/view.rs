@@ -6,8 +6,10 @@
 #![allow(unsafe_code)]
 
 use crate::segment::item::Header;
+use crate::segment::last_use::LastUse;
 use crate::segment::{NO_SEGMENT, Segments};
 use crate::sync::Ordering;
+use crate::table::entry::Entry;
 
 /// A stored item. Valid until the worker that returned it leaves its sweep.
 #[derive(Clone, Copy)]
@@ -17,7 +19,11 @@ pub struct Item<'w> {
     location: u64,
     base_ms: u64,
     cas: u64,
-    hits: u8,
+    /// Its index entry, as it was found.
+    entry: Entry,
+    /// When it was last read or written before this look at it.
+    last_use: LastUse,
+    now_s: u32,
 }
 
 impl std::fmt::Debug for Item<'_> {
@@ -35,10 +41,24 @@ impl<'w> Item<'w> {
     /// The location was found in the index in this epoch (or is pinned), and
     /// stays so for `'w`.
     #[inline]
-    pub(crate) unsafe fn at(segments: &'w Segments, location: u64, base_ms: u64, hits: u8) -> Self {
+    pub(crate) unsafe fn at(
+        segments: &'w Segments,
+        entry: Entry,
+        base_ms: u64,
+        now_s: u32,
+    ) -> Self {
+        let location = entry.location();
         // SAFETY: as the caller says.
-        let header = unsafe { segments.header(location) };
-        Self { segments, header, location, base_ms, cas: 0, hits }
+        let (header, last_use) =
+            unsafe { (segments.header(location), Header::read_last_use(segments.ptr(location))) };
+        Self { segments, header, location, base_ms, cas: 0, entry, last_use, now_s }
+    }
+
+    /// Notes that it is read now; what this view says is from before.
+    #[inline]
+    pub(crate) fn note_use(&self) {
+        // SAFETY: it stays for 'w.
+        unsafe { self.segments.note_use(self.location, self.now_s) };
     }
 
     /// The same item with its CAS token computed. A token taken in this way may
@@ -52,10 +72,6 @@ impl<'w> Item<'w> {
             None => self.segments.place_token(self.location),
         };
         self
-    }
-
-    pub(crate) fn location(&self) -> u64 {
-        self.location
     }
 
     pub(crate) fn header(&self) -> &Header {
@@ -111,16 +127,36 @@ impl<'w> Item<'w> {
         self.cas
     }
 
-    /// Whether it was read before this time.
+    /// Whether it was read between its storing and this look at it.
     #[inline]
     pub fn was_read(&self) -> bool {
-        self.hits > 0
+        self.entry.was_read()
     }
 
-    /// The same item, read before or not as another look at it said.
+    /// Its hits as the eviction policy counts them: up to 3 (7 with
+    /// `size_aware`), fewer each time that it was spared.
+    pub fn hits(&self) -> u8 {
+        self.entry.count()
+    }
+
+    /// Seconds since it was last read or written before this look at it. Exact
+    /// for two minutes, then short of the truth by at most a 64th of the time
+    /// since its segment was opened, never beyond it.
+    pub fn idle_s(&self) -> u32 {
+        let opened_s = self.segments.opened_s(self.segments.id_of(self.location));
+        self.now_s.saturating_sub(self.last_use.latest_s(opened_s))
+    }
+
+    /// The same item with the history that an earlier look at it had seen.
     #[must_use]
-    pub fn with_read(mut self, read: bool) -> Self {
-        self.hits = u8::from(read);
+    pub fn with_history_of(mut self, earlier: &Item<'_>) -> Self {
+        (self.entry, self.last_use) = (earlier.entry, earlier.last_use);
+        if self.location != earlier.location {
+            // Moved meanwhile: the same time on another segment's scale.
+            let opened_s = earlier.segments.opened_s(earlier.segments.id_of(earlier.location));
+            let here_s = self.segments.opened_s(self.segments.id_of(self.location));
+            self.last_use = LastUse::of(earlier.last_use.latest_s(opened_s), here_s);
+        }
         self
     }
 

@@ -1,31 +1,42 @@
 //! The bytes of an item, packed without padding.
 //!
 //! ```text
-//! compact  | kind u8 | key len u8  | value len u24 | ...
-//! extended | kind u8 | key len u16 | value len u40 | ...
+//! byte       0      1              2              3                   4
+//! compact  | kind | key len u8   | value len low | use 4, value len 4  | use low | ...
+//! extended | kind | key len u16                  | use 4, 0            | use low | value len u40 | ...
 //!   ... | deadline u40 if TIMED | client flags u32 if FLAGGED | token u64 if TOKENED | key | value
 //!
 //! kind: 7      4    3       2        1       0
 //!       | marks | TOKENED | FLAGGED | TIMED | EXTENDED |
 //! ```
 //! Little endian. A deadline is in milliseconds since the cache's base time; zero
-//! means none. Once an item is published nothing of it changes.
+//! means none. Once an item is published nothing of it changes but `use`, its
+//! [`LastUse`], whose two bytes are only ever accessed as atomics.
 //!
 //! # Safety
 //! Functions take pointers into segment memory. The caller knows that a whole
-//! item (or room for one) stands there and that nobody writes it meanwhile;
-//! eight bytes may be read from its start, which the segment's guard bytes allow.
+//! item (or room for one) stands there and that nobody writes it meanwhile, save
+//! for the last use.
 #![allow(unsafe_code)]
 
+use super::last_use::LastUse;
+// Not loom's: the last use orders nothing, and loom cannot place atomics in bytes.
+use core::sync::atomic::{AtomicU8, Ordering};
+
 /// A value length above this, or a key longer than 255 bytes, takes the extended header.
-const COMPACT_VALUE_MAX: usize = (1 << 24) - 1;
+const COMPACT_VALUE_MAX: usize = (1 << 12) - 1;
 const COMPACT_KEY_MAX: usize = 255;
 /// Longest key in bytes.
 pub const KEY_LEN_MAX: usize = u16::MAX as usize;
 /// Longest value that a header can describe, in bytes.
 pub(crate) const VALUE_LEN_LIMIT: usize = (1 << 40) - 1;
-/// Bytes that may be read past a short item's end.
+/// Bytes at a segment's end that items leave free, so that the place behind an
+/// item is a place of its segment.
 pub(crate) const GUARD_BYTES: usize = 8;
+/// Where the two bytes of the last use are.
+const LAST_USE_AT: usize = 3;
+const COMPACT_LEN: usize = 5;
+const EXTENDED_LEN: usize = 10;
 /// Protocol marks of an item fit in this mask.
 pub const MARKS_MASK: u8 = 0xf;
 
@@ -42,8 +53,7 @@ const HEADER_LEN: [u8; 16] = {
     let mut t = [0u8; 16];
     let mut k = 0;
     while k < 16 {
-        t[k] = 5
-            + if k & 1 != 0 { 3 } else { 0 }
+        t[k] = if k & 1 != 0 { EXTENDED_LEN as u8 } else { COMPACT_LEN as u8 }
             + if k & 2 != 0 { 5 } else { 0 }
             + if k & 4 != 0 { 4 } else { 0 }
             + if k & 8 != 0 { 8 } else { 0 };
@@ -103,27 +113,26 @@ impl Header {
     /// Writes the header; the key starts at the returned offset.
     ///
     /// # Safety
-    /// `p` has room for the item's header, at least eight bytes, and is the caller's alone.
+    /// `p` has room for the item's header and is the caller's alone.
     #[inline]
-    pub(crate) unsafe fn write(&self, p: *mut u8) -> usize {
+    pub(crate) unsafe fn write(&self, p: *mut u8, last_use: LastUse) -> usize {
         debug_assert!(self.key_len <= KEY_LEN_MAX && self.value_len <= VALUE_LEN_LIMIT);
         debug_assert!(self.deadline <= DEADLINE_MAX && self.marks <= MARKS_MASK);
         let kind = self.kind();
         let mut at;
+        let last_use = u64::from(last_use.bits());
+        let word = u64::from(kind) | ((last_use >> 8) << 28) | ((last_use & 0xff) << 32);
         // SAFETY: the caller gives room for the header; all writes lie inside it.
         unsafe {
             if kind & EXTENDED != 0 {
-                let word = u64::from(kind)
-                    | ((self.key_len as u64) << 8)
-                    | ((self.value_len as u64) << 24);
-                p.cast::<[u8; 8]>().write_unaligned(word.to_le_bytes());
-                at = 8;
-            } else {
-                let word = u64::from(kind)
-                    | ((self.key_len as u64) << 8)
-                    | ((self.value_len as u64) << 16);
+                let word = word | ((self.key_len as u64) << 8);
                 p.copy_from_nonoverlapping(word.to_le_bytes().as_ptr(), 5);
-                at = 5;
+                p.add(5).copy_from_nonoverlapping(self.value_len.to_le_bytes().as_ptr(), 5);
+                at = EXTENDED_LEN;
+            } else {
+                let word = word | ((self.key_len as u64) << 8) | ((self.value_len as u64) << 16);
+                p.copy_from_nonoverlapping(word.to_le_bytes().as_ptr(), 5);
+                at = COMPACT_LEN;
             }
             if kind & TIMED != 0 {
                 p.add(at).copy_from_nonoverlapping(self.deadline.to_le_bytes().as_ptr(), 5);
@@ -142,6 +151,34 @@ impl Header {
         at
     }
 
+    /// When the item at `p` was last read or written.
+    ///
+    /// # Safety
+    /// An item stands at `p`.
+    #[inline]
+    pub(crate) unsafe fn read_last_use(p: *const u8) -> LastUse {
+        // SAFETY: the item's header has these bytes; see the header of this file.
+        let [high, low] = unsafe { last_use_bytes(p) };
+        let high = u16::from(high.load(Ordering::Relaxed) >> 4);
+        LastUse::from_bits(high << 8 | u16::from(low.load(Ordering::Relaxed)))
+    }
+
+    /// Renews the last use of the item at `p`.
+    ///
+    /// # Safety
+    /// An item stands at `p`.
+    #[inline]
+    pub(crate) unsafe fn write_last_use(p: *const u8, last_use: LastUse) {
+        // SAFETY: the item's header has these bytes; see the header of this file.
+        let [high, low] = unsafe { last_use_bytes(p) };
+        let byte = high.load(Ordering::Relaxed);
+        let renewed = (byte & 0x0f) | ((last_use.bits() >> 8) as u8) << 4;
+        if renewed != byte {
+            high.store(renewed, Ordering::Relaxed);
+        }
+        low.store(last_use.bits() as u8, Ordering::Relaxed);
+    }
+
     /// Writes deadline and client flags into the room that `write` left for them.
     ///
     /// # Safety
@@ -149,7 +186,7 @@ impl Header {
     /// published, and walkers read only its lengths.
     pub(crate) unsafe fn patch(&self, p: *mut u8) {
         let kind = self.kind();
-        let mut at = if kind & EXTENDED != 0 { 8 } else { 5 };
+        let mut at = if kind & EXTENDED != 0 { EXTENDED_LEN } else { COMPACT_LEN };
         // SAFETY: as the caller says; the fields lie inside the written header.
         unsafe {
             if kind & TIMED != 0 {
@@ -165,19 +202,13 @@ impl Header {
     /// Reads the header of the item at `p`.
     ///
     /// # Safety
-    /// An item stands at `p`, followed by the segment's guard bytes at least.
+    /// An item stands at `p`.
     #[inline]
     pub(crate) unsafe fn read(p: *const u8) -> Header {
-        // SAFETY: an item and its guard bytes are at least eight bytes; optional
-        // fields are there when `kind` says so.
+        // SAFETY: optional fields are there when `kind` says so.
         unsafe {
-            let word = u64::from_le_bytes(p.cast::<[u8; 8]>().read_unaligned());
-            let kind = word as u8;
-            let (key_len, value_len, mut at) = if kind & EXTENDED != 0 {
-                ((word >> 8) as u16 as usize, (word >> 24) as usize, 8)
-            } else {
-                ((word >> 8) as u8 as usize, ((word >> 16) & 0xff_ffff) as usize, 5)
-            };
+            let (mut at, key_len, value_len) = Header::fixed(p);
+            let kind = p.read();
             let mut header = Header {
                 key_len,
                 value_len,
@@ -209,6 +240,28 @@ impl Header {
         }
     }
 
+    /// Length of the header's first part, of the key, and of the value.
+    ///
+    /// # Safety
+    /// As for [`Header::read`].
+    #[inline]
+    unsafe fn fixed(p: *const u8) -> (usize, usize, usize) {
+        // SAFETY: an item's header has these bytes; those that may change
+        // meanwhile are read as atomics.
+        unsafe {
+            if p.read() & EXTENDED != 0 {
+                let key_len = u16::from_le_bytes(p.add(1).cast::<[u8; 2]>().read_unaligned());
+                let mut bytes = [0u8; 8];
+                p.add(5).copy_to_nonoverlapping(bytes.as_mut_ptr(), 5);
+                (EXTENDED_LEN, usize::from(key_len), u64::from_le_bytes(bytes) as usize)
+            } else {
+                let high = last_use_bytes(p)[0].load(Ordering::Relaxed) & 0x0f;
+                let value_len = usize::from(p.add(2).read()) | usize::from(high) << 8;
+                (COMPACT_LEN, usize::from(p.add(1).read()), value_len)
+            }
+        }
+    }
+
     /// Reads only what walking needs: `(header length, key length, value length)`.
     /// Safe to use while another thread patches the deadline of a reservation.
     ///
@@ -216,19 +269,11 @@ impl Header {
     /// As for [`Header::read`].
     #[inline]
     pub(crate) unsafe fn read_lens(p: *const u8) -> (usize, usize, usize) {
-        // SAFETY: see `read`; the first five bytes (eight if extended) never
-        // change once written, and the walker owns no claim on the others, so
-        // they are read one by one.
+        // SAFETY: see `read`; the fixed part never changes but for the last use, and
+        // the walker owns no claim on the rest.
         unsafe {
-            let kind = p.read();
-            let header_len = usize::from(HEADER_LEN[usize::from(kind & 0xf)]);
-            if kind & EXTENDED != 0 {
-                let word = u64::from_le_bytes(p.cast::<[u8; 8]>().read_unaligned());
-                (header_len, (word >> 8) as u16 as usize, (word >> 24) as usize)
-            } else {
-                let word = u32::from_le_bytes(p.add(1).cast::<[u8; 4]>().read_unaligned());
-                (header_len, (word & 0xff) as usize, (word >> 8) as usize)
-            }
+            let (_, key_len, value_len) = Header::fixed(p);
+            (usize::from(HEADER_LEN[usize::from(p.read() & 0xf)]), key_len, value_len)
         }
     }
 
@@ -255,6 +300,22 @@ impl Header {
     }
 }
 
+/// The two bytes that hold the last use.
+///
+/// # Safety
+/// An item stands at `p` and stays for `'a`.
+#[inline]
+unsafe fn last_use_bytes<'a>(p: *const u8) -> [&'a AtomicU8; 2] {
+    // SAFETY: a header is at least five bytes, and nothing but atomics accesses
+    // these two once the item is published.
+    unsafe {
+        [
+            AtomicU8::from_ptr(p.add(LAST_USE_AT).cast_mut()),
+            AtomicU8::from_ptr(p.add(LAST_USE_AT + 1).cast_mut()),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,10 +324,16 @@ mod tests {
         let mut memory = vec![0u8; 64];
         // SAFETY: 64 bytes hold any header and its guard bytes.
         unsafe {
-            let at = header.write(memory.as_mut_ptr());
+            let p = memory.as_mut_ptr();
+            let at = header.write(p, LastUse::from_bits(0x123));
             assert_eq!(at, header.len());
-            assert_eq!(Header::read(memory.as_ptr()), header);
-            assert_eq!(Header::read_lens(memory.as_ptr()), (at, header.key_len, header.value_len));
+            for last_use in [0x123, 0xfff, 0, 0x80f] {
+                assert_eq!(Header::read(p), header);
+                assert_eq!(Header::read_lens(p), (at, header.key_len, header.value_len));
+                Header::write_last_use(p, LastUse::from_bits(last_use));
+                assert_eq!(Header::read_last_use(p).bits(), last_use);
+            }
+            assert_eq!(Header::read(p), header);
         }
     }
 
@@ -328,7 +395,7 @@ mod tests {
         let mut memory = vec![0u8; 32];
         // SAFETY: 32 bytes hold the header, the key and the guard.
         unsafe {
-            let at = header.write(memory.as_mut_ptr());
+            let at = header.write(memory.as_mut_ptr(), LastUse::from_bits(7));
             memory[at..at + 3].copy_from_slice(key);
             assert!(Header::key_is(memory.as_ptr(), b"abc"));
             for other in [&b"ab"[..], b"abcd", b"abd", b""] {

@@ -14,6 +14,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod item;
+pub(crate) mod last_use;
 pub(crate) mod state;
 
 use crate::epoch::Epochs;
@@ -23,6 +24,7 @@ use crate::memory::{MapOptions, Region};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::Locate;
 use item::{GUARD_BYTES, Header};
+use last_use::LastUse;
 use state::{Layer, State, Word};
 
 /// Marks the end of a chain.
@@ -56,6 +58,9 @@ pub(crate) struct Segments {
     data: Region,
     states: Box<[AtomicU64]>,
     metas: Box<[Meta]>,
+    /// When each segment was opened, in seconds since the base time. Kept apart,
+    /// so that reads find many in one line; written before its items are linked.
+    opened_s: Box<[core::sync::atomic::AtomicU32]>,
     shift: u32,
     hasher: KeyHasher,
     next_seq: AtomicU64,
@@ -103,6 +108,7 @@ impl Segments {
                     memory: loom::cell::UnsafeCell::new(()),
                 })
                 .collect(),
+            opened_s: (0..count).map(|_| Default::default()).collect(),
             shift,
             hasher,
             next_seq: AtomicU64::new(1),
@@ -141,7 +147,7 @@ impl Segments {
 
     /// Bytes of the tables that describe the segments.
     pub(crate) fn table_bytes(&self) -> usize {
-        self.states.len() * (size_of::<u64>() + size_of::<Meta>())
+        self.states.len() * (size_of::<u64>() + size_of::<Meta>() + size_of::<u32>())
     }
 
     #[inline]
@@ -167,6 +173,40 @@ impl Segments {
     #[inline]
     pub(crate) fn meta(&self, id: u32) -> &Meta {
         &self.metas[id as usize]
+    }
+
+    /// When a segment was opened, in seconds since the base time.
+    #[inline]
+    pub(crate) fn opened_s(&self, id: u32) -> u32 {
+        self.opened_s[id as usize].load(Ordering::Relaxed)
+    }
+
+    /// When the item at a place was last read or written, in seconds since the
+    /// base time.
+    ///
+    /// # Safety
+    /// See the header of this file.
+    pub(crate) unsafe fn last_s(&self, location: u64) -> u32 {
+        // SAFETY: an item stands there.
+        let last_use = unsafe { Header::read_last_use(self.ptr(location)) };
+        last_use.latest_s(self.opened_s(self.id_of(location)))
+    }
+
+    /// Notes that the item at a place is used now.
+    ///
+    /// # Safety
+    /// See the header of this file.
+    #[inline]
+    pub(crate) unsafe fn note_use(&self, location: u64, now_s: u32) {
+        let p = self.ptr(location);
+        let now = LastUse::of(now_s, self.opened_s(self.id_of(location)));
+        // SAFETY: an item stands there.
+        unsafe {
+            // A worker whose clock is behind does not turn it back.
+            if now.bits() > Header::read_last_use(p).bits() {
+                Header::write_last_use(p, now);
+            }
+        }
     }
 
     /// The CAS token of a place: unique for every item ever written.
@@ -247,7 +287,13 @@ impl Segments {
     }
 
     /// Takes a free segment into a new life as `state` (Open, Held or Part).
-    pub(crate) fn take(&self, layer: Layer, group: u8, state: State) -> Option<(u32, Word)> {
+    pub(crate) fn take(
+        &self,
+        layer: Layer,
+        group: u8,
+        state: State,
+        now_s: u32,
+    ) -> Option<(u32, Word)> {
         debug_assert!(matches!(state, State::Open | State::Held | State::Part));
         // Above the limit, free segments are given back rather than taken.
         if self.available() <= 0 {
@@ -256,12 +302,14 @@ impl Segments {
         if self.free.load(Ordering::Relaxed) > 0
             && let Some(taken) = self.take_from(State::Free, layer, group, state)
         {
+            self.opened_s[taken.0 as usize].store(now_s, Ordering::Relaxed);
             self.free.fetch_sub(1, Ordering::Relaxed);
             return Some(taken);
         }
         if self.resident.fetch_add(1, Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
             && let Some(taken) = self.take_from(State::Absent, layer, group, state)
         {
+            self.opened_s[taken.0 as usize].store(now_s, Ordering::Relaxed);
             return Some(taken);
         }
         self.resident.fetch_sub(1, Ordering::Relaxed);
@@ -469,7 +517,7 @@ impl Segments {
     #[inline]
     pub(crate) unsafe fn header(&self, location: u64) -> Header {
         self.touch_read(self.id_of(location));
-        // SAFETY: an item stands there, and segments end with guard bytes.
+        // SAFETY: an item stands there.
         unsafe { Header::read(self.ptr(location)) }
     }
 
@@ -480,7 +528,7 @@ impl Segments {
     #[inline]
     pub(crate) unsafe fn lens(&self, location: u64) -> (usize, usize, usize) {
         self.touch_read(self.id_of(location));
-        // SAFETY: an item stands there, and segments end with guard bytes.
+        // SAFETY: an item stands there.
         unsafe { Header::read_lens(self.ptr(location)) }
     }
 

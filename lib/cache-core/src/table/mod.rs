@@ -119,13 +119,15 @@ pub(crate) struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Notes one hit unless the count is at `cap`; gives up when it would race.
+    /// Notes one read, unless the entry says all there is to say; gives up when
+    /// it would race.
     #[inline]
     pub(crate) fn count_hit(&self, cap: u8) {
-        if self.entry.count() < cap {
+        let counted = self.entry.counted(cap);
+        if counted != self.entry {
             let _ = self.slot.compare_exchange(
                 self.entry.0,
-                self.entry.counted().0,
+                counted.0,
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             );

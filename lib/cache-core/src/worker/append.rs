@@ -12,6 +12,7 @@
 use crate::cache::Shared;
 use crate::segment::NO_SEGMENT;
 use crate::segment::item::Header;
+use crate::segment::last_use::LastUse;
 use crate::segment::state::{LAYERS, Layer, State, Word};
 use crate::sync::Ordering;
 use crate::ttl;
@@ -222,11 +223,11 @@ impl Worker {
             return Some(room);
         }
         logs.seal(shared, log);
-        let (id, word) = match shared.segments.take(layer, group, State::Open) {
+        let (id, word) = match shared.segments.take(layer, group, State::Open, self.now_s()) {
             Some(taken) => taken,
             None => {
                 shared.segments.reclaim(&shared.epochs);
-                shared.segments.take(layer, group, State::Open)?
+                shared.segments.take(layer, group, State::Open, self.now_s())?
             }
         };
         logs.open[log] = Some(Open {
@@ -241,17 +242,26 @@ impl Worker {
         logs.cut(shared, log, len, deadline)
     }
 
-    /// Writes a whole item into its room.
-    pub(crate) fn write(&self, room: Room, header: &Header, key: &[u8], value: &[&[u8]]) {
+    /// Writes a whole item into its room; it was last read or written at `last_s`.
+    pub(crate) fn write(
+        &self,
+        room: Room,
+        header: &Header,
+        key: &[u8],
+        value: &[&[u8]],
+        last_s: u32,
+    ) {
         debug_assert_eq!(header.item_len(), room.len);
         debug_assert_eq!(header.key_len, key.len());
         debug_assert_eq!(header.value_len, value.iter().map(|part| part.len()).sum::<usize>());
-        let p = self.shared.segments.ptr(room.location);
+        let segments = &self.shared.segments;
+        let last_use = LastUse::of(last_s, segments.opened_s(segments.id_of(room.location)));
+        let p = segments.ptr(room.location);
         // SAFETY: the room was cut for exactly this item from a segment that
         // this worker owns, and nothing leads to it yet. Sources may lie in
         // other segments, never in fresh room.
         unsafe {
-            let mut at = header.write(p);
+            let mut at = header.write(p, last_use);
             p.add(at).copy_from_nonoverlapping(key.as_ptr(), key.len());
             at += key.len();
             for part in value {
@@ -298,10 +308,11 @@ impl Worker {
         let segments = &self.shared.segments;
         let location = segments.location(head, 0);
         let p = segments.ptr(location);
+        let last_use = LastUse::of(self.now_s(), segments.opened_s(head));
         // SAFETY: the chain was taken for exactly this item and nothing leads to
         // it; a header and the longest key fit in a segment (checked by `plan_item`).
         unsafe {
-            let at = header.write(p);
+            let at = header.write(p, last_use);
             p.add(at).copy_from_nonoverlapping(key.as_ptr(), key.len());
         }
         let mut parts = crate::view::Parts::new(segments, location, header);

@@ -27,7 +27,6 @@ use crate::segment::item::Header;
 use crate::segment::state::{Layer, State, Word};
 use crate::stats::Count;
 use crate::sync::Ordering;
-use crate::table::entry::Entry;
 use crate::worker::Worker;
 
 /// Items of one step.
@@ -136,13 +135,13 @@ impl Worker {
     ) -> Option<(u32, Word)> {
         let shared = &*self.shared;
         let segments = &shared.segments;
-        if let Some(taken) = segments.take(layer, group, state) {
+        if let Some(taken) = segments.take(layer, group, state, self.now_s()) {
             return Some(taken);
         }
         for _ in 0..4 * segments.count() {
             self.quiesce_if_unlent();
             if segments.reclaim(&shared.epochs) > 0
-                && let Some(taken) = segments.take(layer, group, state)
+                && let Some(taken) = segments.take(layer, group, state, self.now_s())
             {
                 return Some(taken);
             }
@@ -450,10 +449,10 @@ impl Worker {
     fn drop_item(&self, item: &Walked, reason: Reason) -> bool {
         let guard = self.shared.index.lock(item.hash);
         let Some(found) = guard.find_where(|e| e.location() == item.location) else { return false };
-        guard.remove(found);
+        let gone = guard.remove(found);
         let life = guard.life();
         drop(guard);
-        self.unlinked(item.location, life, Some(reason));
+        self.unlinked(gone, life, Some(reason));
         true
     }
 
@@ -474,7 +473,9 @@ impl Worker {
                     shared.segments.bytes(body + header.key_len as u64, header.value_len),
                 )
             };
-            self.write(room, &header, key, &[value]);
+            // SAFETY: the segment is claimed, and an item stands there.
+            let last_s = unsafe { shared.segments.last_s(item.location) };
+            self.write(room, &header, key, &[value], last_s);
             let guard = shared.index.lock(item.hash);
             let Some(found) = guard.find_where(|e| e.location() == item.location) else {
                 drop(guard);
@@ -488,10 +489,7 @@ impl Worker {
                 token = Some(shared.segments.place_token(item.location));
                 continue;
             }
-            guard.replace(found, |now| {
-                let moved = Entry::new(now.tag(), count, room.location);
-                if now.token_taken() { moved.with_token() } else { moved }
-            });
+            guard.replace(found, |now| now.moved(room.location, count));
             let grown = (len - item.len) as i64;
             if grown != 0 {
                 self.counters().count_live(guard.life(), 0, grown);

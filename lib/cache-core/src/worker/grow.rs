@@ -284,7 +284,7 @@ impl Worker {
     }
 
     pub(crate) fn slot_evicted(&self, entry: Entry, life: u64) {
-        self.unlinked(entry.location(), life, Some(Reason::Evicted));
+        self.unlinked(entry, life, Some(Reason::Evicted));
         self.counters().add(Count::evicted_for_slot, 1);
     }
 

@@ -66,7 +66,7 @@ impl Worker {
                 if entry.is_empty() {
                     continue;
                 }
-                let item = self.item_at(entry.location(), entry.count());
+                let item = self.item_of(entry);
                 if !self.is_expired(item.header().deadline) {
                     seen += 1;
                     if !visit(&item.with_cas()) {

@@ -33,10 +33,11 @@ use crate::cache::{Retained, Shared};
 use crate::config::Reason;
 use crate::error::Error;
 use crate::hash::KeyHash;
-use crate::segment::item::DEADLINE_MAX;
+use crate::segment::item::{DEADLINE_MAX, Header};
 use crate::segment::state::State;
 use crate::stats::{Count, WorkerCounters};
 use crate::sync::Ordering;
+use crate::table::entry::Entry;
 use crate::view::Item;
 use append::Logs;
 use evict::Evictor;
@@ -53,6 +54,8 @@ pub struct Worker {
     lent: Cell<bool>,
     /// Now, in milliseconds since the cache's base time.
     now: Cell<u64>,
+    /// The same in seconds.
+    now_s: Cell<u32>,
     logs: RefCell<Logs>,
     evictor: RefCell<Evictor>,
     /// New items since growth was last thought of.
@@ -78,6 +81,7 @@ impl Worker {
             inside: Cell::new(false),
             lent: Cell::new(false),
             now: Cell::new(0),
+            now_s: Cell::new(0),
             logs: RefCell::new(Logs::new(&shared)),
             evictor: RefCell::new(Evictor::new()),
             unchecked: Cell::new(0),
@@ -110,6 +114,7 @@ impl Worker {
         let now = now_ms.saturating_sub(self.shared.base_ms_at(now_ms));
         if now > self.now.get() {
             self.now.set(now);
+            self.now_s.set(u32::try_from(now / 1000).unwrap_or(u32::MAX));
         }
     }
 
@@ -156,6 +161,12 @@ impl Worker {
     #[inline]
     pub(crate) fn now_rel(&self) -> u64 {
         self.now.get()
+    }
+
+    /// Now, in seconds since the base time.
+    #[inline]
+    pub(crate) fn now_s(&self) -> u32 {
+        self.now_s.get()
     }
 
     fn quiesce(&self) {
@@ -205,20 +216,28 @@ impl Worker {
         deadline != 0 && deadline <= self.now.get()
     }
 
-    /// The item at a location that was found in the index in this sweep.
+    /// The item of an entry that was found in the index in this sweep.
     #[inline]
     #[allow(unsafe_code)]
-    fn item_at(&self, location: u64, hits: u8) -> Item<'_> {
+    fn item_of(&self, entry: Entry) -> Item<'_> {
         // SAFETY: the caller found it in this sweep (or claimed its segment);
         // the item borrows this worker, so it ends with the sweep.
-        unsafe { Item::at(&self.shared.segments, location, self.shared.base_ms(), hits) }
+        unsafe { Item::at(&self.shared.segments, entry, self.shared.base_ms(), self.now_s()) }
+    }
+
+    /// Header of an item at a location that was in the index in this sweep.
+    #[inline]
+    #[allow(unsafe_code)]
+    fn header_at(&self, location: u64) -> Header {
+        // SAFETY: as for `item_of`.
+        unsafe { self.shared.segments.header(location) }
     }
 
     /// Books an entry that this worker has just taken out of the index, in a
     /// table of flush life `life`.
-    pub(crate) fn unlinked(&self, location: u64, life: u64, told: Option<Reason>) {
-        let item = self.item_at(location, 0);
-        let len = item.header().item_len();
+    pub(crate) fn unlinked(&self, entry: Entry, life: u64, told: Option<Reason>) {
+        let item = self.item_of(entry);
+        let (location, len) = (entry.location(), item.header().item_len());
         self.counters().add(Count::removed, 1);
         self.counters().count_live(life, -1, -(len as i64));
         if let (Some(reason), Some(observer)) = (told, &self.shared.plan.config.observer) {
@@ -237,7 +256,7 @@ impl Worker {
     }
 
     fn linked(&self, location: u64, life: u64) {
-        let len = self.item_at(location, 0).header().item_len();
+        let len = self.header_at(location).item_len();
         self.counters().add(Count::inserted, 1);
         self.counters().count_live(life, 1, len as i64);
     }

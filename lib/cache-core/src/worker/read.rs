@@ -35,6 +35,7 @@ impl Worker {
         match found.and_then(|found| self.visible(&found).map(|item| (found, item))) {
             Some((found, item)) => {
                 found.count_hit(self.count_cap);
+                item.note_use();
                 self.lent.set(true);
                 self.counters().add(Count::hits, 1);
                 self.shared.curve.read(hash, Some(item.header().item_len()));
@@ -56,8 +57,8 @@ impl Worker {
 
     /// [`Worker::gets`] for a key whose hash is known.
     pub fn gets_hashed(&self, key: &[u8], hash: KeyHash) -> Option<Item<'_>> {
-        let read = self.get_hashed(key, hash)?.was_read();
-        self.pin_cas(key, hash).map(|item| item.with_read(read))
+        let read = self.get_hashed(key, hash)?;
+        self.pin_cas(key, hash).map(|item| item.with_history_of(&read))
     }
 
     /// The item of a key with a CAS token that stays when eviction moves it; not
@@ -73,7 +74,7 @@ impl Worker {
         let found = guard.find(key, &self.shared.segments)?;
         let was = guard.replace(found, |entry| entry.with_token());
         drop(guard);
-        let item = self.item_at(was.location(), was.count());
+        let item = self.item_of(was);
         (!self.is_expired(item.header().deadline)).then(|| item.with_cas())
     }
 
@@ -95,6 +96,7 @@ impl Worker {
     pub fn count_read(&self, key: &[u8], hash: KeyHash) {
         if let Some(found) = self.shared.index.find(hash, key, &self.shared.segments) {
             found.count_hit(self.count_cap);
+            self.item_of(found.entry).note_use();
         }
     }
 
@@ -140,7 +142,7 @@ impl Worker {
     /// The item of a found entry, unless its deadline has passed.
     #[inline]
     pub(crate) fn visible(&self, found: &Found<'_>) -> Option<Item<'_>> {
-        let item = self.item_at(found.entry.location(), found.entry.count());
+        let item = self.item_of(found.entry);
         if self.is_expired(item.header().deadline) { None } else { Some(item) }
     }
 }

@@ -13,12 +13,13 @@
 use crate::cache::Shared;
 use crate::error::Error;
 use crate::segment::item::Header;
+use crate::segment::last_use::LastUse;
 use crate::segment::state::{State, Word};
 use crate::stats::Count;
 use crate::sync::{Ordering, fence};
 use crate::view::{Item, Parts};
 use crate::worker::Worker;
-use crate::worker::store::{Condition, Expect, Meta, Outcome, Place, Status, Store};
+use crate::worker::store::{Condition, Expect, Leave, Meta, Outcome, Place, Status, Store};
 use std::sync::Arc;
 
 /// What is to be stored once its value has arrived.
@@ -146,10 +147,12 @@ impl Worker {
                 return Err(refused);
             };
             let p = shared.segments.ptr(room.location);
+            let opened_s = shared.segments.opened_s(shared.segments.id_of(room.location));
+            let last_use = LastUse::of(self.now_s(), opened_s);
             // SAFETY: the room was cut for this item and is ours alone. Header
             // and key are written now, so that walkers can step over the item.
             unsafe {
-                let at = header.write(p);
+                let at = header.write(p, last_use);
                 p.add(at).copy_from_nonoverlapping(request.key.as_ptr(), request.key.len());
             }
             (room.location, shared.segments.word(shared.segments.id_of(room.location)), false)
@@ -201,7 +204,7 @@ impl Worker {
             let expect = if depends { Expect::Exactly(seen) } else { Expect::Anything };
             let linked = if here {
                 self.finish(&mut reservation, &header);
-                self.link_reservation(&mut reservation, hash, &key, expect, store.keep_cas)
+                self.link_reservation(&mut reservation, hash, &key, expect, Leave::of(store))
             } else {
                 // Something changed since: the value moves to a new place.
                 let value: Vec<&[u8]> = {
@@ -209,11 +212,11 @@ impl Worker {
                     Parts::new(segments, reservation.location, &written).collect()
                 };
                 let place = self.place(hash, seen, &header, &key, &value);
-                self.link(hash, &key, place, expect, store.keep_cas)
+                self.link(hash, &key, place, expect, Leave::of(store))
             };
             match linked {
                 Some(location) => {
-                    let cas = location.map_or(0, |at| self.item_at(at, 0).with_cas().cas());
+                    let cas = location.map_or(0, |at| self.token_at(at, &self.header_at(at)));
                     let old = old.filter(|_| store.want_old).map(Item::with_cas);
                     return Ok(Outcome { status: Status::Done, old, new: None, cas });
                 }
@@ -230,7 +233,10 @@ impl Worker {
         let p = segments.ptr(reservation.location);
         // SAFETY: the header was written by `reserve` with this layout, and
         // nothing leads to the item yet.
-        unsafe { reservation.header.patch(p) };
+        unsafe {
+            reservation.header.patch(p);
+            segments.note_use(reservation.location, self.now_s());
+        }
         if reservation.chain && header.deadline != 0 {
             let meta = segments.meta(reservation.id());
             meta.min_deadline.store(header.deadline, Ordering::Relaxed);
@@ -252,16 +258,16 @@ impl Worker {
         hash: crate::hash::KeyHash,
         key: &[u8],
         expect: Expect,
-        token: bool,
+        leave: Leave,
     ) -> Option<Option<u64>> {
         if reservation.chain {
             let place = Place::Chain(reservation.id(), reservation.word);
-            let linked = self.link_kept(hash, key, place, expect, token);
+            let linked = self.link_kept(hash, key, place, expect, leave);
             reservation.linked = linked.is_some();
             return linked;
         }
         let place = Place::Kept(reservation.location);
-        let linked = self.link_kept(hash, key, place, expect, token);
+        let linked = self.link_kept(hash, key, place, expect, leave);
         if linked.is_some() {
             // Partner: the fence in `Segments::claim`. Either the evictor sees
             // our entry, or we see its claim.
@@ -284,7 +290,7 @@ impl Worker {
         let layer = self.layer_of(from);
         let room = self.cut(layer, header.item_len(), header.deadline);
         if let Some(room) = room {
-            self.write(room, &header, key, &value);
+            self.write(room, &header, key, &value, self.now_s());
         }
         let guard = shared.index.lock(hash);
         let Some(found) = guard.find_where(|entry| entry.location() == from) else {
@@ -295,17 +301,14 @@ impl Worker {
             return None;
         };
         let Some(room) = room else {
-            guard.remove(found);
+            let gone = guard.remove(found);
             let life = guard.life();
             drop(guard);
-            self.unlinked(from, life, None);
+            self.unlinked(gone, life, None);
             self.counters().add(Count::rejected, 1);
             return None;
         };
-        guard.replace(found, |now| {
-            let moved = crate::table::entry::Entry::new(now.tag(), now.count(), room.location);
-            if now.token_taken() { moved.with_token() } else { moved }
-        });
+        guard.replace(found, |now| now.moved(room.location, now.count()));
         Some(room.location)
     }
 }

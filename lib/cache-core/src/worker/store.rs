@@ -213,6 +213,22 @@ pub(crate) enum Expect {
     Exactly(Option<Entry>),
 }
 
+/// What a link leaves in the entry beside tag, hits and place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    Plain,
+    /// The new item's CAS token is in somebody's hands.
+    Token,
+    /// It is the former item with other meta: if that was read, so was this.
+    Read,
+}
+
+impl Leave {
+    pub(crate) fn of(store: &Store<'_>) -> Self {
+        if store.keep_cas { Leave::Token } else { Leave::Plain }
+    }
+}
+
 impl Worker {
     /// Stores a value in pieces.
     pub fn store<'w>(
@@ -262,7 +278,7 @@ impl Worker {
             let seen = found.map(|found| found.entry);
             let place = self.place(hash, seen, &header, key, value);
             let expect = if depends { Expect::Exactly(seen) } else { Expect::Anything };
-            if let Some(location) = self.link(hash, key, place, expect, store.keep_cas) {
+            if let Some(location) = self.link(hash, key, place, expect, Leave::of(store)) {
                 let cas = location.map_or(0, |at| self.token_at(at, &header));
                 let old = old.filter(|_| store.want_old).map(Item::with_cas);
                 return Ok(Outcome { status: Status::Done, old, new: None, cas });
@@ -280,7 +296,7 @@ impl Worker {
         let Some(found) = guard.find(key, &self.shared.segments) else {
             return Outcome::of(Status::Absent);
         };
-        let item = self.item_at(found.entry.location(), found.entry.count());
+        let item = self.item_of(found.entry);
         let expired = self.is_expired(item.header().deadline);
         if !expired && let Err(status) = condition.check(Some(&item)) {
             self.lent.set(true);
@@ -289,7 +305,7 @@ impl Worker {
         guard.remove(found);
         let life = guard.life();
         drop(guard);
-        self.unlinked(item.location(), life, None);
+        self.unlinked(found.entry, life, None);
         if expired {
             self.counters().add(Count::expired, 1);
             return Outcome::of(Status::Absent);
@@ -354,6 +370,7 @@ impl Worker {
             let old = found.and_then(|found| self.visible(&found)).map(Item::with_cas);
             // The item is in the caller's hands until the sweep ends.
             self.lent.set(true);
+            let mut leave = Leave::Plain;
             let (value, meta, cas) = match decide(old.as_ref()) {
                 Edit::Keep => return Ok(Outcome::kept(Status::Kept, old)),
                 Edit::Delete => {
@@ -367,6 +384,7 @@ impl Worker {
                 Edit::SetMeta(meta) => match &old {
                     None => return Ok(Outcome::of(Status::Absent)),
                     Some(item) if Meta::of(item) == meta => {
+                        item.note_use();
                         return Ok(Outcome::kept(Status::Done, old));
                     }
                     Some(item) => {
@@ -375,6 +393,7 @@ impl Worker {
                         let keep = item.header().token.or_else(|| {
                             seen.filter(|entry| entry.token_taken()).map(|_| item.cas())
                         });
+                        leave = Leave::Read;
                         (NewValue::Append(&[]), meta, keep)
                     }
                 },
@@ -389,9 +408,11 @@ impl Worker {
                 // Rather refuse than lose what was there.
                 return Err(Error::NoMemory { len_bytes: header.item_len() });
             }
-            if let Some(location) = self.link(hash, key, place, Expect::Exactly(seen), false) {
-                let hits = seen.map_or(0, Entry::count);
-                let new = location.map(|at| self.item_at(at, hits).with_cas());
+            if let Some(location) = self.link(hash, key, place, Expect::Exactly(seen), leave) {
+                let new = location.map(|at| {
+                    let entry = seen.unwrap_or(Entry::new(hash.tag(), 0, at));
+                    self.item_of(entry.moved(at, entry.count())).with_cas()
+                });
                 let cas = new.map_or(0, |item| item.cas());
                 return Ok(Outcome { status: Status::Done, old, new, cas });
             }
@@ -409,7 +430,7 @@ impl Worker {
                 guard.remove(found);
                 let life = guard.life();
                 drop(guard);
-                self.unlinked(seen.location(), life, None);
+                self.unlinked(seen, life, None);
                 true
             }
             _ => false,
@@ -492,7 +513,7 @@ impl Worker {
         }
         match self.cut(layer, header.item_len(), header.deadline) {
             Some(room) => {
-                self.write(room, header, key, value);
+                self.write(room, header, key, value, self.now_s());
                 Place::Log(room)
             }
             None => Place::Nowhere,
@@ -536,9 +557,9 @@ impl Worker {
         key: &[u8],
         place: Place,
         expect: Expect,
-        token: bool,
+        leave: Leave,
     ) -> Option<Option<u64>> {
-        self.link_place(hash, key, place, expect, token, true)
+        self.link_place(hash, key, place, expect, leave, true)
     }
 
     /// [`Worker::link`] for memory of a reservation, which keeps it on failure.
@@ -548,9 +569,9 @@ impl Worker {
         key: &[u8],
         place: Place,
         expect: Expect,
-        token: bool,
+        leave: Leave,
     ) -> Option<Option<u64>> {
-        self.link_place(hash, key, place, expect, token, false)
+        self.link_place(hash, key, place, expect, leave, false)
     }
 
     fn link_place(
@@ -559,7 +580,7 @@ impl Worker {
         key: &[u8],
         place: Place,
         expect: Expect,
-        token: bool,
+        leave: Leave,
         own_chain: bool,
     ) -> Option<Option<u64>> {
         let shared = &*self.shared;
@@ -592,16 +613,19 @@ impl Worker {
             let life = guard.life();
             drop(guard);
             if let Some(gone) = gone {
-                self.unlinked(gone.location(), life, None);
+                self.unlinked(gone, life, None);
             }
             self.counters().add(Count::rejected, 1);
             return Some(None);
         };
         let entry = Entry::new(hash.tag(), 0, location);
-        let entry = if token { entry.with_token() } else { entry };
+        let entry = if leave == Leave::Token { entry.with_token() } else { entry };
         let mut inserted = Inserted::Free;
         let replaced = match found {
-            Some(found) => Some(guard.replace(found, |now| entry.with_count(now.count()))),
+            Some(found) => Some(guard.replace(found, |now| {
+                let entry = entry.with_count(now.count());
+                if leave == Leave::Read && now.was_read() { entry.with_read() } else { entry }
+            })),
             None => {
                 inserted = guard.insert(entry);
                 None
@@ -611,7 +635,7 @@ impl Worker {
         drop(guard);
         self.linked(location, life);
         if let Some(old) = replaced {
-            self.unlinked(old.location(), life, None);
+            self.unlinked(old, life, None);
         }
         match inserted {
             Inserted::Free => {}
@@ -624,7 +648,7 @@ impl Worker {
         if replaced.is_none() {
             self.think_of_growth();
         }
-        let len = self.item_at(location, 0).header().item_len();
+        let len = self.header_at(location).item_len();
         shared.curve.stored(hash, len);
         self.pay(len);
         Some(Some(location))
