@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
-use crate::abi::op::{Buf, Decision, ItemView, action, item_bits, item_kind, value_type};
+use crate::abi::op::{Buf, Decision, ItemView, action, idle, item_bits, item_kind, value_type};
 use crate::abi::status::Status;
 
 /// What kind of value a key holds.
@@ -68,7 +68,15 @@ impl<'a> Item<'a> {
     /// The same item, read before or not.
     #[must_use]
     pub fn with_seen(mut self, seen: bool) -> Self {
-        self.view.bits = if seen { item_bits::SEEN } else { 0 };
+        self.view.bits =
+            (self.view.bits & !item_bits::SEEN) | if seen { item_bits::SEEN } else { 0 };
+        self
+    }
+
+    /// The same item, last used so many seconds ago (`None`: nobody knows).
+    #[must_use]
+    pub fn with_idle_s(mut self, seconds: Option<u32>) -> Self {
+        self.view.idle = seconds.map_or(idle::UNKNOWN, idle::code);
         self
     }
 
@@ -121,10 +129,24 @@ impl<'a> Item<'a> {
         self.view.expires_at_ms
     }
 
-    /// True when it was read before this operation.
+    /// True when it was read before this operation, since its value was stored.
     #[must_use]
     pub fn was_seen(&self) -> bool {
         self.view.bits & item_bits::SEEN != 0
+    }
+
+    /// Seconds since it was last read or written before this operation; `None`
+    /// when the backend does not say.
+    #[must_use]
+    pub fn idle_s(&self) -> Option<u32> {
+        idle::seconds(self.view.idle)
+    }
+
+    /// How often it was read, as far as the backend's policy counts (up to 7, and
+    /// fewer each time that eviction spares it).
+    #[must_use]
+    pub fn hits(&self) -> u8 {
+        (self.view.bits >> item_bits::HITS_SHIFT) & item_bits::HITS_MAX
     }
 
     /// What kind of value it is.
@@ -396,6 +418,19 @@ mod tests {
         assert_eq!(item.value().to_vec(), b"hello world");
         assert!(item.value() == *b"hello world");
         assert!(item.value() != *b"hello_world");
+    }
+
+    #[test]
+    fn idle_seconds_are_exact_for_an_hour_and_never_too_long() {
+        for s in (0..40_000).chain([1 << 20, 123_456_789, u32::MAX]) {
+            let back = idle::seconds(idle::code(s)).unwrap();
+            assert!(back <= s && s - back <= s / 2048, "{s}: {back}");
+            assert!(s >= 4096 || back == s, "{s}: {back}");
+        }
+        let item = Item::of_bytes(b"v", 1, 0, 0, 0);
+        assert_eq!((item.idle_s(), item.was_seen(), item.hits()), (None, false, 0));
+        let item = item.with_idle_s(Some(61)).with_seen(true);
+        assert_eq!((item.idle_s(), item.was_seen(), item.hits()), (Some(61), true, 0));
     }
 
     #[test]

@@ -277,7 +277,7 @@ impl<'a> Op<'a> {
     #[must_use]
     pub fn other_key(&self) -> Option<&'a [u8]> {
         let call = self.struct_call()?;
-        call.keys.get(self.raw().out.nparts as usize).map(|key| key.as_bytes())
+        call.keys.get(self.raw().out.flags as usize).map(|key| key.as_bytes())
     }
 }
 

@@ -177,7 +177,7 @@ pub mod item_kind {
     /// Everything but the value (META).
     pub const META: u8 = 3;
     /// `ptr` is an array of `len` [`super::super::structure::RawElement`]s: what
-    /// a STRUCT operation answers. `nparts` is which of `keys` was the other key.
+    /// a STRUCT operation answers. `flags` is which of `keys` was the other key.
     pub const ELEMENTS: u8 = 4;
 }
 
@@ -192,7 +192,7 @@ pub mod value_type {
 
 /// `bits` of an [`ItemView`].
 pub mod item_bits {
-    /// The item was read before this operation.
+    /// The item was read before this operation, since its value was stored.
     pub const SEEN: u8 = 1;
     /// STRUCT: the key's structure was changed or made.
     pub const CHANGED: u8 = 1 << 1;
@@ -206,6 +206,45 @@ pub mod item_bits {
     pub const OTHER_GONE: u8 = 1 << 5;
     /// STRUCT: as GREW, of the operation's other key.
     pub const OTHER_GREW: u8 = 1 << 6;
+    /// All but STRUCT: where a number of hits begins (three bits): how often the
+    /// item was read, as far as the backend's policy counts; for people, and no
+    /// measure between backends.
+    pub const HITS_SHIFT: u32 = 1;
+    /// The largest such number.
+    pub const HITS_MAX: u8 = 7;
+}
+
+/// `idle` of an [`ItemView`]: seconds since an item was last read or written.
+///
+/// ```text
+/// 0              the backend does not say
+/// 1 + n          n seconds, below 4096
+/// 1 + n          above: (2048 + n % 2048) << (n / 2048 - 1), so 2048 steps for
+///                each doubling
+/// ```
+pub mod idle {
+    /// The backend does not say.
+    pub const UNKNOWN: u16 = 0;
+    const STEPS_LOG2: u32 = 11;
+
+    /// The code of a number of seconds.
+    #[must_use]
+    #[inline]
+    pub const fn code(seconds: u32) -> u16 {
+        let doublings = (seconds | 1).ilog2().saturating_sub(STEPS_LOG2);
+        1 + ((doublings << STEPS_LOG2) + (seconds >> doublings)) as u16
+    }
+
+    /// The seconds of a code, rounded down; `None` when the backend did not say.
+    #[must_use]
+    pub const fn seconds(code: u16) -> Option<u32> {
+        if code == UNKNOWN {
+            return None;
+        }
+        let steps = (code - 1) as u32;
+        let doublings = (steps >> STEPS_LOG2).saturating_sub(1);
+        Some((steps - (doublings << STEPS_LOG2)) << doublings)
+    }
 }
 
 /// An item as a read found it. Valid until the crossing returns.
@@ -229,7 +268,10 @@ pub struct ItemView {
     /// Four bits that belong to protocols (stale, win-sent, ...).
     pub marks: u8,
     pub bits: u8,
-    pub nparts: u32,
+    /// Pieces of the value (kind PARTS).
+    pub nparts: u16,
+    /// When it was last used before this operation; see [`idle`].
+    pub idle: u16,
 }
 
 impl ItemView {
@@ -246,6 +288,7 @@ impl ItemView {
         marks: 0,
         bits: 0,
         nparts: 0,
+        idle: idle::UNKNOWN,
     };
 }
 

@@ -255,7 +255,7 @@ impl StructAnswer<'_> {
                 ItemKind::Other(other) => other,
             },
             bits: self.bits,
-            nparts: self.other,
+            flags: self.other,
             ..ItemView::NONE
         };
         op.set_status(self.status);

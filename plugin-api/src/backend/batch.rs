@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use crate::abi::op::{BufMut, ItemView, item_bits, item_kind};
+use crate::abi::op::{BufMut, ItemView, idle, item_bits, item_kind};
 use crate::backend::answers::{Answers, StructAnswer};
 use crate::backend::simple::Stored;
 use crate::op::Op;
@@ -44,6 +44,7 @@ impl<'b, 'a> Batch<'b, 'a> {
             kind: item_kind::CONTIGUOUS,
             marks: stored.marks,
             bits: if stored.seen { item_bits::SEEN } else { 0 },
+            idle: stored.idle_s.map_or(idle::UNKNOWN, idle::code),
             ..ItemView::NONE
         };
         self.keep.this_sweep.push(Arc::clone(&stored.value));

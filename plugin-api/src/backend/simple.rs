@@ -35,6 +35,9 @@ pub struct Stored {
     pub marks: u8,
     /// Read before.
     pub seen: bool,
+    /// Seconds since it was last read or written, when the store shows it and
+    /// keeps such times.
+    pub idle_s: Option<u32>,
 }
 
 impl Stored {
@@ -43,6 +46,7 @@ impl Stored {
     pub fn item(&self) -> Item<'_> {
         Item::of_bytes(&self.value, self.cas, self.flags, self.marks, self.expires_at_ms)
             .with_seen(self.seen)
+            .with_idle_s(self.idle_s)
     }
 
     /// True when its time is over.
@@ -66,6 +70,7 @@ impl Stored {
                 flags: *flags,
                 marks: *marks,
                 seen: false,
+                idle_s: None,
             }),
             Modify::SetMeta { flags, marks, expires_at_ms } => present.map(|old| Self {
                 value: Arc::clone(&old.value),
@@ -74,6 +79,7 @@ impl Stored {
                 flags: *flags,
                 marks: *marks,
                 seen: old.seen,
+                idle_s: old.idle_s,
             }),
         }
     }

@@ -10,7 +10,7 @@
 //! [`Parked`] owns.
 #![allow(unsafe_code)]
 
-use crucible_plugin_api::abi::op::{ItemView, item_bits, item_kind};
+use crucible_plugin_api::abi::op::{ItemView, item_kind};
 use crucible_plugin_api::re::{schemars, serde};
 use crucible_plugin_api::{
     Backend, Batch, Body, BodyToken, Capabilities, Env, Item, Op, OpCode, OwnedElements,
@@ -213,7 +213,6 @@ where
                     guard: 0,
                     kind: item_kind::CONTIGUOUS,
                     nparts: 0,
-                    bits: view.bits & item_bits::SEEN,
                     ..view
                 };
             }

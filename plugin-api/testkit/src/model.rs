@@ -16,8 +16,8 @@ use std::sync::Mutex;
 use crucible_plugin_api::abi::op::{Buf, BufMut, item_kind};
 use crucible_plugin_api::re::{schemars, serde};
 use crucible_plugin_api::{
-    Backend, Batch, Body, BodyToken, Capabilities, Change, Env, Item, Op, OpCode, PluginError,
-    Simple, SimpleBackend, Status, Stored, WorkerCtx,
+    Backend, Batch, Body, BodyToken, Capabilities, Change, Env, Item, Modify, Op, OpCode,
+    PluginError, Simple, SimpleBackend, Status, Stored, WorkerCtx,
 };
 
 use crate::services::lock;
@@ -66,10 +66,19 @@ struct Items {
     live: BTreeMap<Vec<u8>, Stored>,
     /// The last CAS token of each key that ever lived.
     last_cas: HashMap<Vec<u8>, u64>,
+    /// When each live key was last read or written, unix milliseconds.
+    used_ms: HashMap<Vec<u8>, u64>,
     expired: u64,
 }
 
 impl Items {
+    /// The item under a key with the time since its last use.
+    fn shown(&self, key: &[u8], now_ms: u64) -> Option<Stored> {
+        let used_ms = self.used_ms.get(key).copied().unwrap_or(now_ms);
+        let idle_s = u32::try_from(now_ms.saturating_sub(used_ms) / 1000).ok();
+        self.live.get(key).map(|item| Stored { idle_s, ..item.clone() })
+    }
+
     /// Forgets the key when its time is over.
     fn settle(&mut self, key: &[u8], now_ms: u64) {
         if self.live.get(key).is_some_and(|item| item.is_expired(now_ms)) {
@@ -93,9 +102,11 @@ impl Simple for ModelStore {
     fn get(&self, key: &[u8], now_ms: u64, touch: bool) -> Option<Stored> {
         let mut items = lock(&self.items);
         items.settle(key, now_ms);
-        let item = items.live.get_mut(key)?;
-        let shown = item.clone();
-        item.seen |= touch;
+        let shown = items.shown(key, now_ms)?;
+        if touch {
+            items.live.get_mut(key)?.seen = true;
+            items.used_ms.insert(key.to_vec(), now_ms);
+        }
         Some(shown)
     }
 
@@ -107,7 +118,7 @@ impl Simple for ModelStore {
     ) -> Result<(Option<Stored>, Option<Stored>), Status> {
         let mut items = lock(&self.items);
         items.settle(key, now_ms);
-        let before = items.live.get(key).cloned();
+        let before = items.shown(key, now_ms);
         let change = decide(before.as_ref());
         let fresh = items.last_cas.get(key).copied().unwrap_or(0) + 1;
         let after = Stored::after(before.as_ref(), &change, fresh);
@@ -119,6 +130,9 @@ impl Simple for ModelStore {
             Some(item) => {
                 if before.as_ref().map(|old| old.cas) != Some(item.cas) {
                     items.last_cas.insert(key.to_vec(), item.cas.max(fresh));
+                }
+                if change.modify != Modify::Keep {
+                    items.used_ms.insert(key.to_vec(), now_ms);
                 }
                 items.live.insert(key.to_vec(), item.clone());
             }
@@ -313,7 +327,7 @@ impl ModelBackend {
             let bytes = unsafe { Buf { ptr: view.ptr, len: view.len as usize }.bytes::<'_>() };
             let parts: Box<[Buf]> = bytes.chunks(each).map(Buf::of).collect();
             view.ptr = parts.as_ptr().cast();
-            view.nparts = parts.len() as u32;
+            view.nparts = parts.len() as u16;
             view.kind = item_kind::PARTS;
             worker.parts.push(parts);
         }

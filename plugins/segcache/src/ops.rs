@@ -12,7 +12,7 @@ use cache_core::{
     Condition as StoreCondition, DeadlineCondition, Edit, Error, Item as StoredItem, KeyHash, Meta,
     NewValue, Outcome, ReserveRequest, Status as StoreStatus, Store,
 };
-use crucible_plugin_api::abi::op::{Buf, BufMut, ItemView, item_bits, item_kind};
+use crucible_plugin_api::abi::op::{Buf, BufMut, ItemView, idle, item_bits, item_kind};
 use crucible_plugin_api::semantics;
 use crucible_plugin_api::{
     Batch, Body, BodyToken, Condition, Item, Modify, Op, OpCode, Opts, Status,
@@ -77,8 +77,7 @@ fn read(worker: &Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
     };
     let item = match item {
         Some(item) if opts.has(Opts::WANT_CAS) => {
-            let read = item.was_read();
-            worker.store.pin_cas(key, hash).map(|item| item.with_read(read))
+            worker.store.pin_cas(key, hash).map(|pinned| pinned.with_history_of(&item))
         }
         item => item.map(StoredItem::with_cas),
     };
@@ -111,7 +110,9 @@ fn view_of(item: &StoredItem<'_>, parts: &mut Parts) -> ItemView {
         flags: item.flags(),
         kind: item_kind::CONTIGUOUS,
         marks: item.marks(),
-        bits: if item.was_read() { item_bits::SEEN } else { 0 },
+        bits: if item.was_read() { item_bits::SEEN } else { 0 }
+            | (item.hits() << item_bits::HITS_SHIFT),
+        idle: idle::code(item.idle_s()),
         ..ItemView::NONE
     };
     match item.value() {
@@ -119,7 +120,7 @@ fn view_of(item: &StoredItem<'_>, parts: &mut Parts) -> ItemView {
         None => {
             let pieces: Box<[Buf]> = item.parts().map(Buf::of).collect();
             view.ptr = pieces.as_ptr().cast();
-            view.nparts = u32::try_from(pieces.len()).expect("a value has few pieces");
+            view.nparts = u16::try_from(pieces.len()).expect("a value has few pieces");
             view.kind = item_kind::PARTS;
             parts.push(pieces);
         }
