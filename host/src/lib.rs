@@ -23,6 +23,7 @@ pub mod reload;
 pub mod services;
 pub mod signals;
 pub mod start;
+pub mod tls;
 pub mod worker;
 
 use std::io::Write;

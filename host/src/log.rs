@@ -5,6 +5,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -13,6 +14,9 @@ use tracing_subscriber::reload::{Handle, Layer};
 
 use crate::config::Logging;
 use crate::config::value::{Format, Level, Output};
+
+/// Lines about what any client can cause come this far apart.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 static LEVEL: OnceLock<Handle<LevelFilter, tracing_subscriber::Registry>> = OnceLock::new();
 
@@ -69,6 +73,25 @@ pub fn set_level(level: Level, plugins: &AtomicU8) {
     }
 }
 
+/// Lets one line in a second through, and says how many it held back.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    last: Option<Instant>,
+    held_back: u64,
+}
+
+impl Throttle {
+    /// Whether a line may be written now: how many were not since the last.
+    pub fn admit(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < LINE_INTERVAL) {
+            self.held_back += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.held_back))
+    }
+}
+
 /// A line from a plugin.
 pub fn plugin_line(plugin: &str, level: u8, target: &str, message: &str) {
     match level {
@@ -78,5 +101,21 @@ pub fn plugin_line(plugin: &str, level: u8, target: &str, message: &str) {
         3 => tracing::info!(plugin, target, "{message}"),
         4 => tracing::debug!(plugin, target, "{message}"),
         _ => tracing::trace!(plugin, target, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttle_lets_one_line_in_a_second_through_and_counts_the_others() {
+        let mut throttle = Throttle::default();
+        let start = Instant::now();
+        assert_eq!(throttle.admit(start), Some(0));
+        assert_eq!(throttle.admit(start), None);
+        assert_eq!(throttle.admit(start + LINE_INTERVAL / 2), None);
+        assert_eq!(throttle.admit(start + LINE_INTERVAL), Some(2));
+        assert_eq!(throttle.admit(start + LINE_INTERVAL * 2), Some(0));
     }
 }

@@ -8,14 +8,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::value::{Accept, Address, Given, Setting, Size, ZeroCopy, quoted};
-use crate::config::{CACHE, Limits, Listener, Settings, Store};
+use crate::config::value::{Accept, Address, ClientAuth, Given, Setting, Size, ZeroCopy, quoted};
+use crate::config::{CACHE, Limits, Listener, Settings, Store, Tls};
 use crate::services::process;
 use crate::services::users::Users;
+use crate::tls::{self, Serving, TlsError};
 
 /// Ports that protocols usually have.
 pub const USUAL_PORTS: &[(&str, u16)] =
     &[("resp", 6379), ("memcache", 11211), ("ping", 7379), ("momento", 9090)];
+
+/// Protocols that TLS clients of a plugin ask for by ALPN, unless `tls.alpn` says.
+pub const USUAL_ALPN: &[(&str, &[&str])] = &[("momento", &["h2"])];
 
 /// Least and most memory that a store gets when nobody says.
 pub const HEAP_BYTES_DEFAULT_MAX: u64 = 1 << 30;
@@ -34,6 +38,14 @@ pub enum PlanError {
         value: String,
         /// What is wrong, and the cure.
         reason: String,
+    },
+    /// Certificates and what belongs to them.
+    #[error("{origin}: tls: {source}")]
+    Tls {
+        /// Where it was written.
+        origin: String,
+        /// What is wrong.
+        source: TlsError,
     },
     /// A range that the event loop refuses.
     #[error("the configuration: {0}")]
@@ -81,12 +93,61 @@ pub struct ListenerPlan {
     pub write_timeout: Duration,
     /// Who may enter.
     pub users: Users,
+    /// How it is encrypted.
+    pub tls: Option<TlsPlan>,
     /// The protocol's settings, as JSON.
     pub settings: String,
     /// For error messages.
     pub place: String,
     /// Nobody asked for it: left out when its plugin is missing.
     pub optional: bool,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug)]
+pub struct TlsPlan {
+    /// Certificate, key, authorities and the rest, ready to use.
+    pub serving: Serving,
+    /// Longest handshake.
+    pub handshake_timeout: Duration,
+    /// Most handshakes under way.
+    pub handshakes_max: usize,
+    /// Clients need a certificate; `None` when they are not asked for one.
+    pub client_auth: Option<ClientAuth>,
+}
+
+impl TlsPlan {
+    /// Who may come, for the log.
+    #[must_use]
+    pub fn clients(&self) -> &'static str {
+        match self.client_auth {
+            None => "any client",
+            Some(ClientAuth::Optional) => "client certificates optional",
+            Some(ClientAuth::Required) => "client certificates required",
+        }
+    }
+}
+
+fn tls_plan(tls: &Tls, protocol: &str, origin: &str) -> Result<Option<TlsPlan>, PlanError> {
+    let name = plugin_name(protocol);
+    let alpn =
+        USUAL_ALPN.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, alpn)| alpn);
+    let refused = |source| PlanError::Tls { origin: origin.to_owned(), source };
+    let Some(serving) = tls::serving(tls, alpn).map_err(refused)? else { return Ok(None) };
+    if tls.handshake_timeout.is_zero() {
+        return Err(bad(
+            origin,
+            "tls.handshake_timeout",
+            "\"0\"",
+            "a handshake must end: more than 0",
+        ));
+    }
+    Ok(Some(TlsPlan {
+        serving,
+        handshake_timeout: tls.handshake_timeout,
+        handshakes_max: tls.handshakes_max,
+        client_auth: tls.client_ca.is_some().then_some(tls.client_auth),
+    }))
 }
 
 /// Everything, checked.
@@ -104,6 +165,8 @@ pub struct Plan {
     pub admin: Option<Address>,
     /// The admin server's secret.
     pub admin_token: Option<String>,
+    /// How the admin server is encrypted.
+    pub admin_tls: Option<TlsPlan>,
 }
 
 impl Plan {
@@ -154,7 +217,8 @@ impl Plan {
             }
         }
         let (admin, admin_token) = admin(&settings)?;
-        Ok(Self { kompio, stores, listeners, admin, admin_token, settings })
+        let admin_tls = tls_plan(&settings.admin.tls, "admin", "the configuration: admin")?;
+        Ok(Self { kompio, stores, listeners, admin, admin_token, admin_tls, settings })
     }
 }
 
@@ -208,7 +272,9 @@ fn listener_plan(
     let users = Users::read(&listener.users).map_err(|(user, reason)| {
         bad(&listener.origin, &format!("users.{user}"), "(not shown)", reason)
     })?;
+    let tls = tls_plan(&listener.tls, &listener.protocol, &listener.origin)?;
     Ok(ListenerPlan {
+        tls,
         protocol: listener.protocol.clone(),
         address,
         store,

@@ -58,7 +58,7 @@ fn fixed(key: &str, old: &str, new: &str) -> String {
 /// What differs, if all of it may.
 fn compare(old: &Plan, new: &mut Plan) -> Result<Vec<String>, String> {
     let mut changed = Vec::new();
-    for key in KEYS {
+    for key in KEYS.iter() {
         let shown = |s: &Settings| (key.show)(s).unwrap_or_else(|| "not set".into());
         let (before, after) = (shown(&old.settings), shown(&new.settings));
         if before != after {
@@ -88,15 +88,44 @@ fn compare(old: &Plan, new: &mut Plan) -> Result<Vec<String>, String> {
     if !same {
         return Err("listeners keep protocol, address, store, max_connections and settings while serving; restart for it".into());
     }
-    for (o, n) in old.listeners.iter().zip(&new.listeners) {
+    for (o, n) in old.listeners.iter().zip(&mut new.listeners) {
         let times =
             |l: &crate::plan::ListenerPlan| (l.idle_timeout, l.request_timeout, l.write_timeout);
         if times(o) != times(n) {
             changed.push(format!("time-outs of {}", n.address));
         }
+        match (&o.tls, &mut n.tls) {
+            (None, None) => {}
+            (Some(before), Some(after)) => {
+                if before.serving.digest != after.serving.digest {
+                    changed.push(format!("TLS of {}", n.address));
+                } else {
+                    // Tickets that clients hold stay good.
+                    after.serving = before.serving.clone();
+                }
+            }
+            (before, _) => {
+                let said = |tls: bool| if tls { "encrypted" } else { "in the clear" };
+                let (before, after) = (said(before.is_some()), said(before.is_none()));
+                return Err(fixed(&format!("TLS of {}", n.address), before, after));
+            }
+        }
         if o.users != n.users {
             changed.push(format!("users of {}", n.address));
         }
+    }
+    let digest = |plan: &Plan| plan.admin_tls.as_ref().map(|tls| tls.serving.digest);
+    match (digest(old), digest(new)) {
+        (Some(before), Some(after)) if before != after => {
+            changed.push("TLS of the admin server".into());
+        }
+        (Some(_), None) => {
+            return Err(fixed("TLS of the admin server", "encrypted", "in the clear"));
+        }
+        (None, Some(_)) => {
+            return Err(fixed("TLS of the admin server", "in the clear", "encrypted"));
+        }
+        _ => {}
     }
     Ok(changed)
 }
@@ -105,12 +134,18 @@ fn apply(core: &Core, plan: &Plan) {
     log::set_level(plan.settings.logging.level, &core.log_level);
     let per_address = plan.settings.limits.max_connections_per_address;
     core.max_per_address.store(u32::try_from(per_address).unwrap_or(u32::MAX), Ordering::Relaxed);
+    if let (Some(share), Some(tls)) = (&core.admin_tls, &plan.admin_tls) {
+        share.set(tls);
+    }
     for (at, listener) in plan.listeners.iter().enumerate() {
         core.timeouts[at].set(
             listener.idle_timeout,
             listener.request_timeout,
             listener.write_timeout,
         );
+        if let (Some(share), Some(tls)) = (&core.listeners[at].tls, &listener.tls) {
+            share.set(tls);
+        }
         let mut users =
             core.listeners[at].users.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         *users = Arc::new(listener.users.clone());

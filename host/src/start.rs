@@ -25,7 +25,7 @@ use crate::loader::{LoadError, Loaded, Loader};
 use crate::log;
 use crate::plan::{Plan, usual_heap_bytes};
 use crate::services::counters::Counters;
-use crate::services::{Core, ListenerShare, Timeouts, WorkerShare, lock, unix_ms};
+use crate::services::{Core, ListenerShare, Timeouts, TlsShare, WorkerShare, lock, unix_ms};
 use crate::signals::{self, Signal};
 use crate::worker::{Crew, Worker};
 
@@ -127,6 +127,7 @@ pub fn make(mut plan: Plan) -> Result<Made, StartError> {
         by_reference_min: u32::try_from(limits.by_reference_min.0).unwrap_or(u32::MAX),
         output_pause_bytes: plan.kompio.output_high_water_bytes,
         output_max_bytes: plan.kompio.output_hard_limit_bytes,
+        input_max_bytes: plan.kompio.input_limit_bytes,
     };
     Ok(Made { plan, crew: Arc::new(crew), loader })
 }
@@ -172,6 +173,7 @@ fn core(plan: &Plan) -> Arc<Core> {
         connections: AtomicUsize::new(0),
         accepted: AtomicU64::new(0),
         users: RwLock::new(Arc::new(listener.users.clone())),
+        tls: listener.tls.as_ref().map(TlsShare::new),
     });
     let timeouts = plan.listeners.iter().map(|listener| {
         let timeouts = Timeouts::default();
@@ -186,6 +188,7 @@ fn core(plan: &Plan) -> Arc<Core> {
         counters: Counters::new(threads),
         shares: (0..threads).map(|_| WorkerShare::default()).collect(),
         listeners: listeners.collect(),
+        admin_tls: plan.admin_tls.as_ref().map(TlsShare::new),
         timeouts: timeouts.collect(),
         addresses: Mutex::new(HashMap::new()),
         max_per_address: AtomicU32::new(u32::try_from(per_address).unwrap_or(u32::MAX)),
@@ -247,7 +250,13 @@ impl Made {
         for (listener, address) in self.plan.listeners.iter().zip(server.addresses()) {
             let protocol = crate::plan::plugin_name(&listener.protocol);
             let store = &self.crew.stores[listener.store].name;
-            tracing::info!(protocol, %address, store, "listening");
+            match &listener.tls {
+                None => tracing::info!(protocol, %address, store, "listening"),
+                Some(tls) => {
+                    let clients = tls.clients();
+                    tracing::info!(protocol, %address, store, tls = clients, "listening");
+                }
+            }
         }
         Ok(server)
     }

@@ -148,7 +148,7 @@ fn worker_part(text: &mut Text, state: &State) {
     let core = &state.crew.core;
     let shares = &core.shares[..core.workers];
     type Of = fn(&crate::services::WorkerShare) -> u64;
-    let own: [(&str, Kind, &str, Of); 10] = [
+    let own: [(&str, Kind, &str, Of); 13] = [
         ("crucible_turns", Kind::Counter, "Turns of connections.", |s| s.turns.load(Relaxed)),
         (
             "crucible_crossings",
@@ -165,6 +165,21 @@ fn worker_part(text: &mut Text, state: &State) {
             Kind::Counter,
             "Connections closed for a time-out.",
             |s| s.timeouts.load(Relaxed),
+        ),
+        ("crucible_tls_handshakes", Kind::Counter, "TLS handshakes that were done.", |s| {
+            s.tls_handshakes.load(Relaxed)
+        }),
+        (
+            "crucible_tls_resumed",
+            Kind::Counter,
+            "TLS handshakes that took up an earlier session.",
+            |s| s.tls_resumed.load(Relaxed),
+        ),
+        (
+            "crucible_tls_failures",
+            Kind::Counter,
+            "TLS connections that failed, in the handshake or later.",
+            |s| s.tls_failures.load(Relaxed),
         ),
         ("crucible_refused_connections", Kind::Counter, "Connections refused by a limit.", |s| {
             s.refusals.load(Relaxed)

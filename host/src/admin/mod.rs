@@ -12,6 +12,7 @@ mod routes;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -177,16 +178,41 @@ async fn accept(open: Open, state: Rc<State>) {
         let state = state.clone();
         let accepted = match &open {
             Open::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                tokio::task::spawn_local(serve(TokioIo::new(stream), state, place));
+                tokio::task::spawn_local(greet(stream, state, place));
             }),
             Open::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                tokio::task::spawn_local(serve(TokioIo::new(stream), state, place));
+                tokio::task::spawn_local(greet(stream, state, place));
             }),
         };
         if let Err(error) = accepted {
             tracing::warn!(%error, "the admin server cannot accept");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+}
+
+/// Encrypts the connection where the admin server is configured so.
+async fn greet<S>(stream: S, state: Rc<State>, place: tokio::sync::OwnedSemaphorePermit)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let Some(tls) = &state.crew.core.admin_tls else {
+        return serve(TokioIo::new(stream), state, place).await;
+    };
+    let limit = Duration::from_millis(tls.handshake_ms.load(Ordering::Relaxed).into());
+    let under_way = tls.greeting.fetch_add(1, Ordering::Relaxed);
+    let handshake = async {
+        if under_way >= tls.greeting_max.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("too many handshakes are under way"));
+        }
+        tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream).await
+    };
+    let done = tokio::time::timeout(limit, handshake).await;
+    tls.greeting.fetch_sub(1, Ordering::Relaxed);
+    match done {
+        Ok(Ok(stream)) => serve(TokioIo::new(stream), state, place).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake with the admin server failed"),
+        Err(_) => tracing::debug!("a TLS handshake with the admin server took too long"),
     }
 }
 

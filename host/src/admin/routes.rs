@@ -211,6 +211,9 @@ fn stats(state: &State) -> Value {
         "stores": stores, "counters": counters,
         "sessions": core.sum(|s| &s.sessions), "pinned_values": core.sum(|s| &s.pinned),
         "bodies": core.sum(|s| &s.bodies), "panics": core.sum(|s| &s.panics),
+        "tls_handshakes": core.sum(|s| &s.tls_handshakes),
+        "tls_resumed": core.sum(|s| &s.tls_resumed),
+        "tls_failures": core.sum(|s| &s.tls_failures),
         "turns": core.sum(|s| &s.turns), "crossings": core.sum(|s| &s.crossings),
     })
 }

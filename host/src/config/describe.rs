@@ -134,6 +134,15 @@ pub fn effective(plan: &Plan) -> String {
         ] {
             let _ = writeln!(text, "{name} = {}", value.write().unwrap_or_default());
         }
+        let written = settings.listeners.iter().flatten().find(|l| l.origin == listener.place);
+        for key in LISTENER_KEYS.iter().filter(|key| key.path.starts_with("tls.")) {
+            if let Some(written) = written
+                && listener.tls.is_some()
+                && let Some(value) = (key.show)(written)
+            {
+                let _ = writeln!(text, "{} = {value}", key.path);
+            }
+        }
         if let Some(written) = &settings.listeners
             && let Some(users) =
                 written.iter().find(|l| l.origin == listener.place).map(|l| &l.users)
@@ -200,7 +209,7 @@ pub fn reference(settings: &Settings) -> String {
         text.push_str("| key | value | default | what it does |\n| --- | --- | --- | --- |\n");
         let defaults = Settings::default();
         for key in KEYS.iter().filter(|key| key.parts().0 == *section) {
-            row(&mut text, key, &defaults, Some(key.variable()));
+            row(&mut text, key, key.parts().1, &defaults, Some(key.variable()));
         }
     }
     text.push_str(
@@ -210,11 +219,12 @@ pub fn reference(settings: &Settings) -> String {
          line replaces them all.\n\n\
          | key | value | default | what it does |\n| --- | --- | --- | --- |\n",
     );
-    for key in LISTENER_KEYS {
-        row(&mut text, key, &super::Listener::default(), None);
+    for key in LISTENER_KEYS.iter() {
+        row(&mut text, key, key.path, &super::Listener::default(), None);
     }
     text.push_str(
-        "\n`[listener.users]` holds `name = \"sha256$..\"` lines as `crucible-host hash-password`\n\
+        "\n`tls.*` keys stand in a table `[listener.tls]`, or as `tls = { cert = .., key = .. }`.\n\
+         `[listener.users]` holds `name = \"sha256$..\"` lines as `crucible-host hash-password`\n\
          prints them; with at least one, a client must authenticate as its protocol does it.\n\
          `[listener.settings]` holds the protocol's own keys, below.\n\n\
          ## `[cache]` and `[backend.NAME]`\n\n\
@@ -228,6 +238,7 @@ pub fn reference(settings: &Settings) -> String {
         ("segcache", "cache"),
         ("resp", "listener.settings"),
         ("memcache", "listener.settings"),
+        ("momento", "listener.settings"),
         ("ping", "listener.settings"),
     ] {
         let Ok(plugin) = loader.load(name) else { continue };
@@ -250,7 +261,7 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;")
 }
 
-fn row<S>(text: &mut String, key: &Key<S>, defaults: &S, variable: Option<String>) {
+fn row<S>(text: &mut String, key: &Key<S>, name: &str, defaults: &S, variable: Option<String>) {
     let default = match (key.show)(defaults) {
         Some(value) if key.unset.is_empty() => format!("`{value}`"),
         _ => key.unset.to_owned(),
@@ -259,8 +270,7 @@ fn row<S>(text: &mut String, key: &Key<S>, defaults: &S, variable: Option<String
     let variable = variable.map(|name| format!(" `{name}`")).unwrap_or_default();
     let _ = writeln!(
         text,
-        "| `{}`{reload} | {} | {} | {}{variable} |",
-        key.parts().1,
+        "| `{name}`{reload} | {} | {} | {}{variable} |",
         cell((key.shape)()),
         cell(&default),
         cell(key.help),

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use kompio::CpuList;
 
-use value::{Accept, Address, Format, Given, Level, Output, Size, ZeroCopy};
+use value::{
+    Accept, Address, ClientAuth, Format, Given, Level, Output, Size, TlsVersion, ZeroCopy,
+};
 
 pub use read::{ConfigError, Sources, load};
 
@@ -90,10 +92,51 @@ pub struct Listener {
     /// Users by name, each with a hashed password; everybody may enter
     /// when there are none.
     pub users: BTreeMap<String, String>,
+    /// `[listener.tls]`
+    pub tls: Tls,
     /// The protocol's own settings.
     pub settings: BTreeMap<String, Given>,
     /// Where it was written, for error messages.
     pub origin: String,
+}
+
+/// `[listener.tls]`, `[admin.tls]`
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Certificate chain in PEM; encrypted when set.
+    pub cert: Option<PathBuf>,
+    /// Its private key in PEM.
+    pub key: Option<PathBuf>,
+    /// Authorities whose clients may enter.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client may come without a certificate.
+    pub client_auth: ClientAuth,
+    /// Oldest version.
+    pub min_version: TlsVersion,
+    /// Suites in the order of preference.
+    pub ciphers: Option<Vec<String>>,
+    /// Application protocols.
+    pub alpn: Option<Vec<String>>,
+    /// Longest handshake.
+    pub handshake_timeout: Duration,
+    /// Handshakes under way at most.
+    pub handshakes_max: usize,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            cert: None,
+            key: None,
+            client_ca: None,
+            client_auth: ClientAuth::Required,
+            min_version: TlsVersion::V1_2,
+            ciphers: None,
+            alpn: None,
+            handshake_timeout: Duration::from_secs(10),
+            handshakes_max: 1024,
+        }
+    }
 }
 
 /// `[plugins]`
@@ -205,6 +248,8 @@ pub struct Admin {
     pub address: Option<Address>,
     /// What requests must carry.
     pub token_file: Option<PathBuf>,
+    /// `[admin.tls]`
+    pub tls: Tls,
 }
 
 impl Default for Settings {

@@ -235,13 +235,26 @@ fn read_file(settings: &mut Settings, path: &Path, text: &str) -> Result<(), Con
             }
             (_, toml::Value::Table(table)) if known_section(&section) => {
                 for (key, value) in table {
-                    set_path(settings, &format!("{section}.{key}"), Given::Toml(value), &origin)?;
+                    let path = format!("{section}.{key}");
+                    for (path, value) in flat(&section, path, value) {
+                        set_path(settings, &path, Given::Toml(value), &origin)?;
+                    }
                 }
             }
             (_, value) => return Err(unknown(&origin, &section, &Given::Toml(value), "")),
         }
     }
     Ok(())
+}
+
+/// A `tls` table as the keys in it; anything else as it is.
+fn flat(section: &str, path: String, value: toml::Value) -> Vec<(String, toml::Value)> {
+    match value {
+        toml::Value::Table(table) if section != CACHE && path.ends_with("tls") => {
+            table.into_iter().map(|(key, value)| (format!("{path}.{key}"), value)).collect()
+        }
+        value => vec![(path, value)],
+    }
 }
 
 fn known_section(name: &str) -> bool {
@@ -271,11 +284,13 @@ fn read_listener(value: toml::Value, origin: &str) -> Result<Listener, ConfigErr
                 }
             }
             (_, value) => {
-                let given = Given::Toml(value);
-                let Some(key) = LISTENER_KEYS.iter().find(|key| key.path == name) else {
-                    return Err(unknown(origin, &name, &given, "listener"));
-                };
-                apply(key, &mut listener, &given, origin)?;
+                for (path, value) in flat("listener", name.clone(), value) {
+                    let given = Given::Toml(value);
+                    let Some(key) = LISTENER_KEYS.iter().find(|key| key.path == path) else {
+                        return Err(unknown(origin, &path, &given, "listener"));
+                    };
+                    apply(key, &mut listener, &given, origin)?;
+                }
             }
         }
     }

@@ -285,6 +285,28 @@ impl Setting for Vec<PathBuf> {
     }
 }
 
+impl Setting for Vec<String> {
+    const SHAPE: &'static str = "a list of words";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        Ok(words.map(str::to_owned).collect())
+    }
+
+    fn write(&self) -> Option<String> {
+        let each: Vec<_> = self.iter().map(|word| quoted(word)).collect();
+        Some(format!("[{}]", each.join(", ")))
+    }
+
+    fn read_toml(value: &toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::Array(items) => items.iter().map(String::read_toml).collect(),
+            toml::Value::String(text) => Self::read(text),
+            other => Err(format!("expected {}, found {}", Self::SHAPE, other.type_str())),
+        }
+    }
+}
+
 impl Setting for CpuList {
     const SHAPE: &'static str = "a list of CPUs such as \"0,2,4-7:2\"";
 
@@ -430,6 +452,24 @@ words! {
         RoundRobin = "round-robin",
         /// Each worker has its own listening socket.
         ReusePort = "reuse-port",
+    }
+}
+words! {
+    /// Whether a client needs a certificate, where authorities are named.
+    ClientAuth {
+        /// Nobody enters without.
+        Required = "required",
+        /// Who comes with one must have a good one.
+        Optional = "optional",
+    }
+}
+words! {
+    /// Versions of TLS.
+    TlsVersion {
+        /// 1.2 and newer.
+        V1_2 = "1.2",
+        /// 1.3 alone.
+        V1_3 = "1.3",
     }
 }
 words! {

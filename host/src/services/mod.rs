@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use kompio::Handle;
 
+use crate::plan::TlsPlan;
+
 use counters::Counters;
 use offload::Offload;
 use users::Users;
@@ -72,6 +74,12 @@ pub struct WorkerShare {
     pub bodies: AtomicU64,
     /// Open sessions.
     pub sessions: AtomicU64,
+    /// TLS handshakes that were done.
+    pub tls_handshakes: AtomicU64,
+    /// Those of them that took up an earlier session.
+    pub tls_resumed: AtomicU64,
+    /// TLS connections that failed, in the handshake or later.
+    pub tls_failures: AtomicU64,
     /// Sweeps so far; a worker that neither sleeps nor sweeps is stuck.
     pub sweeps: AtomicU64,
     /// The thread sleeps in the kernel.
@@ -91,6 +99,49 @@ pub struct ListenerShare {
     pub accepted: AtomicU64,
     /// Who may enter.
     pub users: RwLock<Arc<Users>>,
+    /// How connections are encrypted; in the clear when `None`.
+    pub tls: Option<TlsShare>,
+}
+
+/// TLS of one listener at run time, which a reload may change.
+#[derive(Debug)]
+pub struct TlsShare {
+    config: RwLock<Arc<rustls::ServerConfig>>,
+    /// Longest handshake.
+    pub handshake_ms: AtomicU32,
+    /// Handshakes under way.
+    pub greeting: AtomicUsize,
+    /// Most of them at once.
+    pub greeting_max: AtomicUsize,
+}
+
+impl TlsShare {
+    /// For a listener.
+    #[must_use]
+    pub fn new(plan: &TlsPlan) -> Self {
+        let share = Self {
+            config: RwLock::new(plan.serving.config.clone()),
+            handshake_ms: AtomicU32::default(),
+            greeting: AtomicUsize::default(),
+            greeting_max: AtomicUsize::default(),
+        };
+        share.set(plan);
+        share
+    }
+
+    /// What the next connection is accepted with.
+    pub fn config(&self) -> Arc<rustls::ServerConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// New connections follow this plan.
+    pub fn set(&self, plan: &TlsPlan) {
+        let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        *config = plan.serving.config.clone();
+        let ms = u32::try_from(plan.handshake_timeout.as_millis()).unwrap_or(u32::MAX / 4);
+        self.handshake_ms.store(ms, Ordering::Relaxed);
+        self.greeting_max.store(plan.handshakes_max, Ordering::Relaxed);
+    }
 }
 
 /// Time-outs of one listener, which a reload may change.
@@ -129,6 +180,8 @@ pub struct Core {
     pub shares: Vec<WorkerShare>,
     /// By listener.
     pub listeners: Vec<ListenerShare>,
+    /// TLS of the admin server.
+    pub admin_tls: Option<TlsShare>,
     /// By listener.
     pub timeouts: Vec<Timeouts>,
     /// Connections by address, kept only while there is a limit.

@@ -29,10 +29,27 @@ impl Worker {
         peer: Option<&Addr>,
     ) {
         let p = self.crew.by_listener[listener];
-        let Some(out) = ctx.take_out(token) else { return };
-        let info = conn_info(token, listener, peer, ctx.local_addr(token).as_ref());
+        let tls = self.conns[token.index()].has(flag::TLS);
+        if !self.lend(ctx, token, tls, 0) {
+            return;
+        }
+        let mut info = conn_info(token, listener, peer, ctx.local_addr(token).as_ref());
+        // The name outlives the call below.
+        let name = match self.tls.get(token) {
+            Some(channel) if tls => super::tls::peer_name(&channel.session),
+            _ => Vec::new(),
+        };
+        if let Some(channel) = self.tls.get(token)
+            && tls
+        {
+            let buf = |bytes: &[u8]| Buf { ptr: bytes.as_ptr(), len: bytes.len() };
+            let negotiated = channel.session.negotiated();
+            info.tls = 1;
+            info.alpn = buf(negotiated.alpn_protocol().unwrap_or_default());
+            // The library does not tell the name that was asked for (SNI).
+            info.peer_name = buf(&name);
+        }
         self.enter(self.protocols[p].store, ctx.now());
-        self.lent[0].lend(out);
         let mut turn = Turn {
             session: std::ptr::null_mut(),
             conn_id: id_of(token),
@@ -58,17 +75,14 @@ impl Worker {
             self.batch_of.clear();
             return;
         }
-        let refs = &mut self.refs;
-        if let Some(out) = self.lent[0].take(|guard| refs.add(store as u32, guard)) {
-            ctx.put_out(token, out);
-        }
+        self.take_back(ctx, token, store, 0, tls);
         let conn = &mut self.conns[token.index()];
         conn.session = turn.session;
         conn.flags |= flag::SESSION;
         self.sessions += 1;
         self.after_crossing(ctx, p);
         if turn.verdict & (verdict::CLOSE_NOW | verdict::CLOSE_AFTER_FLUSH) != 0 {
-            ctx.close_after_flush(token);
+            self.close_gently(ctx, token);
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) mod flag {
     pub(crate) const BY_ADDRESS: u16 = 1 << 4;
     /// Closing was asked for.
     pub(crate) const CLOSING: u16 = 1 << 5;
+    /// Its socket carries TLS records.
+    pub(crate) const TLS: u16 = 1 << 6;
 }
 
 /// One connection of a worker.

@@ -55,7 +55,8 @@ impl Worker {
         let conn = &mut self.conns[at];
         let Some(token) = token_of(conn.id) else { return false };
         let limits = &self.crew.core.timeouts[conn.listener as usize];
-        let waiting = ctx.queued_bytes(token);
+        let clear = if conn.has(flag::TLS) { self.tls.left(token) } else { 0 };
+        let waiting = ctx.queued_bytes(token) + clear;
         if waiting == 0 || waiting != conn.waiting_bytes {
             conn.waiting_bytes = waiting;
             conn.stalled_at = now;

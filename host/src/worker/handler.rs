@@ -37,10 +37,12 @@ impl EventHandler for Worker {
             ..Conn::VACANT
         };
         let peer = ctx.peer_addr(token);
-        if self.admit(token, listener, peer.as_ref()) {
-            self.open(ctx, token, listener, peer.as_ref());
-        } else {
+        let tls = self.crew.core.listeners[listener].tls.is_some();
+        if !self.admit(token, listener, peer.as_ref()) || (tls && !self.begin_tls(token, listener))
+        {
             self.refuse(ctx, token, listener);
+        } else if !tls {
+            self.open(ctx, token, listener, peer.as_ref());
         }
     }
 
@@ -55,16 +57,22 @@ impl EventHandler for Worker {
         if conn.has(flag::SESSION) {
             let ready = Ready { conn_id: conn.id, event: TurnEvent::DATA, token: 0 };
             self.protocols[conn.protocol as usize].ready.push(ready);
+        } else if conn.flags & (flag::TLS | flag::CLOSING) == flag::TLS {
+            self.list_greeting(token);
         }
         Consumed::Later
     }
 
     #[inline]
     fn on_sweep(&mut self, ctx: &mut DriverCtx) {
+        self.greet_all(ctx);
         self.serve(ctx);
     }
 
-    fn on_writable(&mut self, _: &mut DriverCtx, token: ConnToken) {
+    fn on_writable(&mut self, ctx: &mut DriverCtx, token: ConnToken) {
+        if self.conns[token.index()].has(flag::TLS) && !self.resume_tls(ctx, token) {
+            return;
+        }
         self.due(id_of(token), TurnEvent::WRITABLE, 0);
     }
 
@@ -93,7 +101,10 @@ impl EventHandler for Worker {
         if !has_session {
             return ctx.close_after_flush(token);
         }
-        self.due(id_of(token), TurnEvent::HALF_CLOSE, 0);
+        let told = self.tls.get(token).is_some_and(|c| std::mem::replace(&mut c.half_closed, true));
+        if !told {
+            self.due(id_of(token), TurnEvent::HALF_CLOSE, 0);
+        }
         self.serve(ctx);
     }
 
@@ -103,6 +114,9 @@ impl EventHandler for Worker {
             return;
         }
         let conn = std::mem::replace(&mut self.conns[at], Conn::VACANT);
+        if conn.has(flag::TLS) {
+            self.drop_tls(token, usize::from(conn.listener), conn.has(flag::FILLING));
+        }
         let core = &self.crew.core;
         core.listeners[conn.listener as usize].connections.fetch_sub(1, Ordering::Relaxed);
         if conn.has(flag::BY_ADDRESS)

@@ -12,12 +12,14 @@
 //! request; what a plugin asked for during a crossing happens after it.
 
 mod arrivals;
+mod channel;
 mod conn;
 mod deadlines;
 mod handler;
 mod refs;
 pub mod sides;
 mod sink;
+mod tls;
 mod turns;
 mod wishes;
 
@@ -64,6 +66,8 @@ pub struct Crew {
     pub output_pause_bytes: usize,
     /// Output at which it is closed.
     pub output_max_bytes: usize,
+    /// Unparsed input at which it is closed.
+    pub input_max_bytes: usize,
 }
 
 /// The handler of one event loop.
@@ -77,6 +81,7 @@ pub struct Worker {
     batch_of: Vec<ConnToken>,
     lent: Box<[Lent]>,
     refs: Refs,
+    tls: tls::Counter,
     timers: Vec<Option<TimerWish>>,
     free_timers: Vec<u32>,
     outbox: Outbox,
@@ -153,8 +158,10 @@ impl Worker {
         let refusals = crew
             .by_listener
             .iter()
-            .map(|&p| {
-                protocols.get(p).map(|side: &ProtocolSide| {
+            .zip(&crew.core.listeners)
+            // Words in the clear have no place on a TLS listener.
+            .map(|(&p, share)| {
+                protocols.get(p).filter(|_| share.tls.is_none()).map(|side: &ProtocolSide| {
                     side.refusal(close_reason::TOO_MANY_CONNECTIONS).to_vec()
                 })
             })
@@ -172,6 +179,7 @@ impl Worker {
             batch_of: Vec::with_capacity(TURNS),
             lent: (0..TURNS).map(|_| lent()).collect(),
             refs: Refs::default(),
+            tls: tls::Counter::default(),
             timers: Vec::new(),
             free_timers: Vec::new(),
             outbox: Outbox::default(),

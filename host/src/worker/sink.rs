@@ -16,13 +16,36 @@ use crucible_plugin_api::Status;
 use crucible_plugin_api::abi::turn::{GrowFn, Sink, Splice};
 use kompio::OutBuf;
 
+use super::channel::Outflow;
+
 /// Room that a turn begins with.
 const ROOM_BYTES: usize = 256;
+
+/// The memory that a turn writes to.
+enum Room {
+    /// None is lent.
+    Nothing,
+    /// A connection's output itself.
+    Wire(OutBuf),
+    /// Plaintext that will be encrypted.
+    Clear(Vec<u8>),
+}
+
+impl Room {
+    #[inline]
+    fn bytes(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Nothing => None,
+            Self::Wire(out) => Some(out.as_mut_vec()),
+            Self::Clear(bytes) => Some(bytes),
+        }
+    }
+}
 
 /// What is lent to one turn.
 pub(crate) struct Lent {
     pub(crate) sink: Sink,
-    out: Option<OutBuf>,
+    room: Room,
     /// Bytes that were in the buffer before.
     base: usize,
     splices: Vec<Splice>,
@@ -46,7 +69,7 @@ impl Lent {
                 host: std::ptr::null_mut(),
                 grow: GrowFn(grow),
             },
-            out: None,
+            room: Room::Nothing,
             base: 0,
             splices: Vec::new(),
             most_bytes,
@@ -55,8 +78,19 @@ impl Lent {
 
     /// Lends a connection's output.
     #[inline]
-    pub(crate) fn lend(&mut self, mut out: OutBuf) {
-        let bytes = out.as_mut_vec();
+    pub(crate) fn lend(&mut self, out: OutBuf) {
+        self.lend_room(Room::Wire(out));
+    }
+
+    /// Lends empty memory for plaintext.
+    pub(crate) fn lend_clear(&mut self, bytes: Vec<u8>) {
+        debug_assert!(bytes.is_empty());
+        self.lend_room(Room::Clear(bytes));
+    }
+
+    #[inline]
+    fn lend_room(&mut self, mut room: Room) {
+        let Some(bytes) = room.bytes() else { return };
         if bytes.capacity() - bytes.len() < ROOM_BYTES {
             bytes.reserve(ROOM_BYTES);
         }
@@ -69,42 +103,72 @@ impl Lent {
         self.sink.n_splices = 0;
         self.sink.cap_splices = self.splices.capacity() as u32;
         self.sink.host = (&raw mut *self).cast::<c_void>();
-        self.out = Some(out);
+        self.room = room;
+    }
+
+    /// What was lent, with the bytes that the plugin wrote.
+    #[inline]
+    fn written(&mut self) -> Room {
+        let mut room = std::mem::replace(&mut self.room, Room::Nothing);
+        let (base, len) = (self.base, self.sink.len);
+        debug_assert!(len <= self.sink.cap);
+        if let Some(bytes) = room.bytes() {
+            // SAFETY: the plugin wrote `len` bytes from `base` on, within capacity.
+            unsafe { bytes.set_len(base + len) };
+        }
+        room
+    }
+
+    /// The splices that the plugin wrote.
+    #[inline]
+    fn splices(&self) -> impl Iterator<Item = Splice> + use<> {
+        let (splices, n) = (self.sink.splices.cast_const(), self.sink.n_splices as usize);
+        // SAFETY: `n_splices` splices are initialised, and the list is not
+        // written until memory is lent again.
+        (0..n).map(move |i| unsafe { *splices.add(i) })
     }
 
     /// Takes the output back with what was written; splices go to `splice`,
     /// which answers with the release id of each.
     #[inline]
     pub(crate) fn take(&mut self, mut splice: impl FnMut(u64) -> u64) -> Option<OutBuf> {
-        let mut out = self.out.take()?;
-        let (base, len) = (self.base, self.sink.len);
-        debug_assert!(len <= self.sink.cap);
-        // SAFETY: the plugin wrote `len` bytes from `base` on, within capacity.
-        unsafe { out.as_mut_vec().set_len(base + len) };
-        for i in 0..self.sink.n_splices as usize {
-            // SAFETY: `n_splices` splices are initialised; their memory is held
-            // by the guard until the release id comes back. A splice without a
-            // guard belongs to the one before it, which leaves together with it.
-            unsafe {
-                let s = *self.sink.splices.add(i);
-                let id = if s.guard == 0 { 0 } else { splice(s.guard) };
-                out.push_ref_at(base + s.at as usize, s.ptr, s.len as usize, id);
-            }
+        let Room::Wire(mut out) = self.written() else { return None };
+        for s in self.splices() {
+            // A splice without a guard belongs to the one before it, which
+            // leaves together with it.
+            let id = if s.guard == 0 { 0 } else { splice(s.guard) };
+            // SAFETY: the splice's memory is held by the guard until the
+            // release id comes back.
+            unsafe { out.push_ref_at(self.base + s.at as usize, s.ptr, s.len as usize, id) };
         }
         Some(out)
     }
 
-    /// Takes the output back as it was; guards of splices go to `release`.
-    pub(crate) fn take_unwritten(&mut self, mut release: impl FnMut(u64)) -> Option<OutBuf> {
-        let out = self.out.take()?;
-        for i in 0..self.sink.n_splices as usize {
-            // SAFETY: `n_splices` splices are initialised.
-            let guard = unsafe { (*self.sink.splices.add(i)).guard };
-            if guard != 0 {
-                release(guard);
-            }
+    /// Moves plaintext and splices to the end of `outflow`; returns memory that
+    /// is free now.
+    pub(crate) fn take_clear(
+        &mut self,
+        outflow: &mut Outflow,
+        mut splice: impl FnMut(u64) -> u64,
+    ) -> Vec<u8> {
+        let Room::Clear(bytes) = self.written() else { return Vec::new() };
+        let (free, base) = outflow.append(bytes);
+        for s in self.splices() {
+            let id = if s.guard == 0 { 0 } else { splice(s.guard) };
+            outflow.push_ref(base + s.at as usize, s.ptr, s.len as usize, id);
         }
-        Some(out)
+        free
+    }
+
+    /// Takes the memory back as it was; guards of splices go to `release`.
+    pub(crate) fn take_unwritten(&mut self, mut release: impl FnMut(u64)) -> Option<OutBuf> {
+        for s in self.splices().filter(|s| s.guard != 0) {
+            release(s.guard);
+        }
+        match std::mem::replace(&mut self.room, Room::Nothing) {
+            Room::Wire(out) => Some(out),
+            _ => None,
+        }
     }
 }
 
@@ -118,9 +182,8 @@ unsafe extern "C" fn grow(sink: *mut Sink, bytes: usize, splices: u32) -> Status
         }
         let base = (*lent).base;
         if (*sink).cap - len < bytes {
-            let out = &mut (*lent).out;
-            let Some(out) = out else { return Status::INTERNAL };
-            let buffer = out.as_mut_vec();
+            let room = &mut (*lent).room;
+            let Some(buffer) = room.bytes() else { return Status::INTERNAL };
             buffer.set_len(base + len);
             buffer.reserve(bytes.max(len));
             buffer.truncate(base);

@@ -80,7 +80,7 @@ impl Worker {
 
     /// Adds a turn to the batch, unless the connection cannot have one now.
     #[inline]
-    pub(super) fn add_turn(&mut self, ctx: &mut DriverCtx, p: usize, due: Ready) {
+    pub(super) fn add_turn(&mut self, ctx: &mut DriverCtx, p: usize, mut due: Ready) {
         let batch = self.batch;
         let Some(token) = token_of(due.conn_id) else { return };
         let Some(conn) = self.conns.get_mut(token.index()) else { return };
@@ -90,10 +90,13 @@ impl Worker {
         if conn.batch == batch {
             return self.protocols[p].later.push(due);
         }
-        let filling = conn.has(flag::FILLING);
+        let (tls, filling) = (conn.has(flag::TLS), conn.has(flag::FILLING));
+        let blocked = conn.has(flag::BLOCKED);
         if due.event == TurnEvent::DATA
-            && (conn.has(flag::BLOCKED | flag::FILLING) || ctx.is_congested(token))
+            && !(tls && filling)
+            && (blocked || filling || self.congested(ctx, token, tls))
         {
+            let conn = &mut self.conns[token.index()];
             if conn.has(flag::BLOCKED)
                 && !conn.has(flag::HELD)
                 && ctx.input(token).len() >= HELD_INPUT_BYTES
@@ -103,9 +106,23 @@ impl Worker {
             }
             return;
         }
-        let Some(out) = ctx.take_out(token) else { return };
+        if tls && !self.prepare_tls(ctx, token, &mut due) {
+            return;
+        }
+        if !self.lend(ctx, token, tls, self.turns.len()) {
+            return;
+        }
+        let conn = &mut self.conns[token.index()];
         conn.batch = batch;
-        let input = if filling { &[] } else { ctx.input(token) };
+        let session = conn.session;
+        let input = match (conn.has(flag::FILLING), tls) {
+            (true, _) => Buf { ptr: std::ptr::null(), len: 0 },
+            (false, true) => self.clear_input(token),
+            (false, false) => {
+                let input = ctx.input(token);
+                Buf { ptr: input.as_ptr(), len: input.len() }
+            }
+        };
         let done = match due.event {
             TurnEvent::COMPLETION => {
                 let found = self.completed.iter_mut().find(|done| done.op.conn_id == due.conn_id);
@@ -114,11 +131,10 @@ impl Worker {
             _ => std::ptr::null_mut(),
         };
         let lent = &mut self.lent[self.turns.len()];
-        lent.lend(out);
         self.turns.push(Turn {
-            session: conn.session,
+            session,
             conn_id: due.conn_id,
-            input: Buf { ptr: input.as_ptr(), len: input.len() },
+            input,
             event: due.event,
             _rsv0: 0,
             token: due.token,
@@ -145,11 +161,11 @@ impl Worker {
         if said & verdict::PANICKED != 0 || lied {
             return self.end_panicked(ctx, store, i);
         }
-        let refs = &mut self.refs;
-        if let Some(out) = self.lent[i].take(|guard| refs.add(store as u32, guard)) {
-            ctx.put_out(token, out);
-        }
-        if consumed > 0 {
+        let tls = self.conns[token.index()].has(flag::TLS);
+        self.take_back(ctx, token, store, i, tls);
+        if tls {
+            self.consume_clear(token, consumed, skip);
+        } else if consumed > 0 {
             ctx.consume(token, consumed);
         }
         let conn = &mut self.conns[token.index()];
@@ -170,7 +186,8 @@ impl Worker {
         let token = self.batch_of[i];
         let now = self.clock.host_ms;
         let conn = &mut self.conns[token.index()];
-        if skip > 0 {
+        let tls = conn.has(flag::TLS);
+        if skip > 0 && !tls {
             ctx.discard(token, skip);
         }
         if said & verdict::PARTIAL == 0 {
@@ -202,10 +219,10 @@ impl Worker {
             let conn = &mut self.conns[token.index()];
             conn.flags |= flag::CLOSING;
             conn.why = close_reason::PROTOCOL as u16;
-            return ctx.close_after_flush(token);
+            return self.close_gently(ctx, token);
         }
-        if said & verdict::MORE != 0 && !ctx.is_congested(token) {
-            ctx.redeliver(token);
+        if said & verdict::MORE != 0 && !self.congested(ctx, token, tls) {
+            if tls { self.again(ctx, token) } else { ctx.redeliver(token) }
         }
     }
 
@@ -230,13 +247,64 @@ impl Worker {
             );
             return self.close(ctx, token, close_reason::ERROR);
         }
+        if self.conns[token.index()].has(flag::TLS) {
+            // SAFETY: as below.
+            match unsafe { self.fill_tls(token) } {
+                None => {}
+                Some(true) => self.due(id_of(token), TurnEvent::BODY_DONE, 0),
+                Some(false) => self.filling(token),
+            }
+            return;
+        }
         // SAFETY: the parts belong to the reservation (or to the session), which
         // is neither committed nor aborted before BODY_DONE or `conn_drop`; the
         // latter comes after `on_fill`.
         if unsafe { ctx.fill_vectored(token, &self.pieces, 0) } {
-            self.conns[token.index()].flags |= flag::FILLING;
-            self.bodies += 1;
-            self.core().shares[self.id].bodies.store(self.bodies, Ordering::Relaxed);
+            self.filling(token);
+        }
+    }
+
+    fn filling(&mut self, token: ConnToken) {
+        self.conns[token.index()].flags |= flag::FILLING;
+        self.bodies += 1;
+        self.core().shares[self.id].bodies.store(self.bodies, Ordering::Relaxed);
+    }
+
+    /// Lends a connection memory for its output; false when it takes none.
+    #[inline]
+    pub(super) fn lend(
+        &mut self,
+        ctx: &mut DriverCtx,
+        token: ConnToken,
+        tls: bool,
+        i: usize,
+    ) -> bool {
+        if tls {
+            let room = self.tls.room();
+            self.lent[i].lend_clear(room);
+            return true;
+        }
+        let Some(out) = ctx.take_out(token) else { return false };
+        self.lent[i].lend(out);
+        true
+    }
+
+    /// Makes what was written in it output.
+    #[inline]
+    pub(super) fn take_back(
+        &mut self,
+        ctx: &mut DriverCtx,
+        token: ConnToken,
+        store: usize,
+        i: usize,
+        tls: bool,
+    ) {
+        if tls {
+            return self.take_clear(ctx, token, store, i);
+        }
+        let refs = &mut self.refs;
+        if let Some(out) = self.lent[i].take(|guard| refs.add(store as u32, guard)) {
+            ctx.put_out(token, out);
         }
     }
 

@@ -8,3 +8,4 @@ mod plugins;
 mod redis_crate;
 mod serving;
 mod support;
+mod tls;

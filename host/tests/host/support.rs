@@ -30,7 +30,7 @@ pub(crate) fn fixtures() -> PathBuf {
 pub(crate) fn plugins() -> &'static Path {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let names = ["resp", "memcache", "ping", "segcache"];
+        let names = ["resp", "memcache", "momento", "ping", "segcache"];
         if std::env::var_os("CRUCIBLE_PLUGINS_ARE_BUILT").is_some() {
             return;
         }
@@ -175,6 +175,9 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the server's log: {:#?}", self.all_lines());
+        }
         let _gone_is_fine = self.child.kill();
         let _gone_is_fine = self.child.wait();
     }
