@@ -43,18 +43,22 @@ counters! {
     misses,
     /// Items evicted to make room in segments.
     evicted,
+    /// Of those, items that nobody had read.
+    evicted_unread,
     /// Items evicted because their hashtable buckets were full.
     evicted_for_slot,
     /// Items removed after their deadline.
     expired,
+    /// Of those, items that nobody had read.
+    expired_unread,
     /// Items that left the small queue for good.
     demoted,
     /// Items that moved from the small to the main queue.
     promoted,
     /// Items that got another round in their queue.
     reinserted,
-    /// New items dropped at once because no segment could be freed in time.
-    rejected,
+    /// Writes refused because no segment could be freed in time.
+    no_memory,
     /// New items whose ghost was remembered.
     ghost_hits,
     /// Hashtable entries moved to their other bucket.

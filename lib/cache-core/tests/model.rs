@@ -88,6 +88,15 @@ fn bytes(item: &Item<'_>) -> Vec<u8> {
     out
 }
 
+/// The outcome, or nothing if what this sweep holds left no memory for it.
+fn unless_full<'w>(outcome: Result<Outcome<'w>, Error>) -> Option<Outcome<'w>> {
+    match outcome {
+        Ok(outcome) => Some(outcome),
+        Err(Error::NoMemory { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 impl Bed {
     fn new(policy: PolicyKind, heap: usize) -> Self {
         let config =
@@ -172,7 +181,12 @@ impl Bed {
                     want_old: keep,
                     ..Store::default()
                 };
-                let out = self.worker.store(&key_of(key), &[&value], &store).unwrap();
+                let stored = self.worker.store(&key_of(key), &[&value], &store);
+                let Some(out) = unless_full(stored) else {
+                    // What was there stays, unless making room has evicted it.
+                    self.look(key);
+                    return;
+                };
                 // Making room for the new item may have evicted the present one.
                 if (keep && out.old.is_none()) || out.status == Status::Absent {
                     before = None;
@@ -204,13 +218,17 @@ impl Bed {
                 // Churn between the read and the write: the token must survive.
                 for i in 0..20u8 {
                     let other = KEYS + i;
-                    self.worker.store(&[other], &[&[0; 100]], &Store::default()).unwrap();
+                    unless_full(self.worker.store(&[other], &[&[0; 100]], &Store::default()));
                 }
                 let before = self.look(key);
                 let value = self.fresh(key, len);
                 let condition = Condition::IfCas(if stale { token.wrapping_add(1) } else { token });
                 let store = Store { condition, ..Store::default() };
-                let out = self.worker.store(&key_of(key), &[&value], &store).unwrap();
+                let stored = self.worker.store(&key_of(key), &[&value], &store);
+                let Some(out) = unless_full(stored) else {
+                    self.look(key);
+                    return;
+                };
                 match (before, stale) {
                     (None, _) => assert_eq!(out.status, Status::Absent),
                     (Some(_), true) => assert_eq!(out.status, Status::Mismatch),
@@ -315,7 +333,8 @@ impl Bed {
                 let Ok(mut reservation) = self.worker.reserve(&request) else { return };
                 for i in 0..churn {
                     self.worker.enter(self.now);
-                    self.worker.store(&[KEYS + i % 100], &[&[1; 500]], &Store::default()).unwrap();
+                    let key = [KEYS + i % 100];
+                    unless_full(self.worker.store(&key, &[&[1; 500]], &Store::default()));
                 }
                 if abandon {
                     return;
@@ -323,8 +342,11 @@ impl Bed {
                 reservation.fill(&value);
                 let deadline_ms = self.deadline(if len % 3 == 0 { 5000 } else { 0 });
                 let meta = Meta { flags: self.writes, marks: 0, deadline_ms };
-                let out =
-                    self.worker.commit(reservation, &Store { meta, ..Store::default() }).unwrap();
+                let store = Store { meta, ..Store::default() };
+                let Some(out) = unless_full(self.worker.commit(reservation, &store)) else {
+                    self.look(key);
+                    return;
+                };
                 assert_eq!(out.status, Status::Done);
                 self.map
                     .insert(key, Stored { value, flags: self.writes, deadline: meta.deadline_ms });

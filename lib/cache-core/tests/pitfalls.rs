@@ -59,6 +59,47 @@ fn an_item_that_cannot_fit_is_refused_and_costs_nothing() {
 }
 
 #[test]
+fn a_store_that_finds_no_memory_is_refused_and_what_was_there_stays() {
+    let cache = Cache::new(Config { now_ms: Some(T0), ..Config::new(1 << 20) }).unwrap();
+    let mut w = cache.worker(0).unwrap();
+    w.enter(T0);
+    for i in 0..3000u32 {
+        set(&w, &i.to_le_bytes(), &[1; 500]);
+    }
+    // One long sweep with items in hand: nothing that is evicted can be reused.
+    w.enter(T0);
+    set(&w, b"held", b"held");
+    let held = w.get(b"held").unwrap();
+    let (mut stored, mut refused) = (0, 0);
+    for i in 0..3000u32 {
+        let key = (i % 7).to_be_bytes();
+        let before = w.peek(&key).map(|item| item.value().unwrap().to_vec());
+        let value = vec![i as u8; 500];
+        match w.store(&key, &[&value], &Store::default()) {
+            Ok(_) => {
+                stored += 1;
+                assert_eq!(w.peek(&key).unwrap().value(), Some(&value[..]));
+            }
+            Err(Error::NoMemory { .. }) => {
+                refused += 1;
+                let after = w.peek(&key).map(|item| item.value().unwrap().to_vec());
+                assert!(after.is_some() && after == before, "{i}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(held.value(), Some(&b"held"[..]));
+    assert!(stored > 16 && refused > 100, "{stored} stored, {refused} refused");
+    let stats = cache.stats();
+    assert_eq!(stats.counters.no_memory, refused);
+    let resident: u32 = stats.segments_by_state[1..].iter().sum();
+    assert!(resident <= stats.segment_limit + 8, "{resident} of {}", stats.segment_limit);
+    // The next sweep has room again.
+    w.enter(T0);
+    set(&w, b"fresh", b"fresh");
+}
+
+#[test]
 fn accounts_are_zero_after_everything_was_deleted() {
     for policy in PolicyKind::ALL {
         let cache =
@@ -94,16 +135,21 @@ fn accounts_are_zero_after_everything_was_deleted() {
 }
 
 #[test]
-fn the_holder_of_a_value_may_store_without_end() {
+fn the_holder_of_a_value_never_waits_for_itself() {
     let cache = Cache::new(Config::new(256 << 10)).unwrap();
     let mut w = cache.worker(0).unwrap();
     w.enter(1);
     set(&w, b"held", b"bytes");
     let held = w.get(b"held").unwrap();
+    let mut stored = 0;
     for i in 0..50_000u32 {
-        // No sweep ends here, so no memory comes back; no store may fail or wait.
-        set(&w, &i.to_le_bytes(), &[0; 100]);
+        // No sweep ends here, so no memory comes back; a store is refused, at once.
+        match w.store(&i.to_le_bytes(), &[&[0; 100]], &Store::default()) {
+            Ok(_) => stored += 1,
+            Err(error) => assert!(matches!(error, Error::NoMemory { .. })),
+        }
     }
+    assert!(stored > 1000, "{stored}");
     assert_eq!(held.value(), Some(&b"bytes"[..]));
     w.enter(2);
     w.tick(64);
@@ -146,7 +192,11 @@ fn a_flush_beside_readers_and_writers_leaves_everything_working() {
                         w.tick(1);
                     }
                     let key = (i.wrapping_mul(7) % 5000).to_le_bytes();
-                    set(&w, &key, &[key[0]; 120]);
+                    // While the other sleeps inside its sweep, memory may run out.
+                    match w.store(&key, &[&[key[0]; 120]], &Store::default()) {
+                        Ok(out) => assert_eq!(out.status, Status::Done),
+                        Err(error) => assert!(matches!(error, Error::NoMemory { .. })),
+                    }
                     if let Some(item) = w.get(&(i % 5000).to_le_bytes()) {
                         let expected = (i % 5000).to_le_bytes()[0];
                         assert!(item.value().unwrap().iter().all(|b| *b == expected));

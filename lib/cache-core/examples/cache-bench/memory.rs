@@ -58,14 +58,14 @@ fn measure(
     let partly = partly.unwrap_or(0.0);
     if json {
         println!(
-            r#"{{"heap":{heap},"value":{value_len},"ttl":{ttl},"items":{},"overhead_third":{partly:.2},"overhead_full":{full:.2},"rss_over_budget":{:.4},"refused":{refused},"rejected":{}}}"#,
+            r#"{{"heap":{heap},"value":{value_len},"ttl":{ttl},"items":{},"overhead_third":{partly:.2},"overhead_full":{full:.2},"rss_over_budget":{:.4},"refused":{refused},"no_memory":{}}}"#,
             stats.items,
             (rss - before) as f64 / heap as f64 - 1.0,
-            stats.counters.rejected
+            stats.counters.no_memory
         );
     } else {
         println!(
-            "heap {:>5} MiB value {value_len:>5}{}: {:>9} items, overhead {partly:.1} B a third full, {full:.1} B after {turnovers} turnovers; rss {:.1} MiB, {:.1} % of the heap; table {:.1} MiB at load {:.3}, ghosts {:.1} MiB; accounted {:.1} MiB, refused {refused}, rejected {}",
+            "heap {:>5} MiB value {value_len:>5}{}: {:>9} items, overhead {partly:.1} B a third full, {full:.1} B after {turnovers} turnovers; rss {:.1} MiB, {:.1} % of the heap; table {:.1} MiB at load {:.3}, ghosts {:.1} MiB; accounted {:.1} MiB, refused {refused}, no_memory {}",
             heap >> 20,
             if ttl { " ttl" } else { "" },
             stats.items,
@@ -75,7 +75,7 @@ fn measure(
             stats.items as f64 / stats.table_slots as f64,
             stats.ghost_bytes as f64 / (1 << 20) as f64,
             accounted as f64 / (1 << 20) as f64,
-            stats.counters.rejected,
+            stats.counters.no_memory,
         );
     }
     Ok(())

@@ -20,7 +20,7 @@ pub(crate) struct Setup {
 pub(crate) struct Ratios {
     object: f64,
     byte: f64,
-    rejected: u64,
+    no_memory: u64,
     items: u64,
     copied_per_admitted: f64,
 }
@@ -61,7 +61,7 @@ pub(crate) fn replay(trace: &Trace, setup: &Setup) -> Result<Ratios, String> {
     Ok(Ratios {
         object: misses as f64 / trace.requests.len() as f64,
         byte: missed_bytes as f64 / bytes as f64,
-        rejected: stats.counters.rejected,
+        no_memory: stats.counters.no_memory,
         items: stats.items,
         copied_per_admitted: stats.counters.copied_bytes as f64 / admitted.max(1) as f64,
     })
@@ -179,13 +179,13 @@ pub(crate) fn run(args: &mut Args) -> Result<(), String> {
                         beside += &format!(" {rival} {theirs:.4} ({:+.4})", r.object - theirs);
                     }
                 }
-                if r.rejected > 0 {
-                    beside += &format!(" rejected {}", r.rejected);
+                if r.no_memory > 0 {
+                    beside += &format!(" no_memory {}", r.no_memory);
                 }
                 if json {
                     println!(
-                        r#"{{"trace":"{}","policy":"{policy}","size":"{label}","object_miss_ratio":{:.5},"byte_miss_ratio":{:.5},"items":{},"rejected":{}}}"#,
-                        trace.name, r.object, r.byte, r.items, r.rejected
+                        r#"{{"trace":"{}","policy":"{policy}","size":"{label}","object_miss_ratio":{:.5},"byte_miss_ratio":{:.5},"items":{},"no_memory":{}}}"#,
+                        trace.name, r.object, r.byte, r.items, r.no_memory
                     );
                 } else {
                     println!(

@@ -30,6 +30,10 @@ use state::{Layer, State, Word};
 /// Marks the end of a chain.
 pub(crate) const NO_SEGMENT: u32 = u32::MAX;
 
+/// One in so many segments may be taken beyond the limit, while readers hold back
+/// what was evicted.
+const OVERDRAFT_DIVISOR: u32 = 32;
+
 /// What a segment says beside its state. One cache line.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -307,6 +311,26 @@ impl Segments {
             return Some(taken);
         }
         if self.resident.fetch_add(1, Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
+            && let Some(taken) = self.take_from(State::Absent, layer, group, state)
+        {
+            self.opened_s[taken.0 as usize].store(now_s, Ordering::Relaxed);
+            return Some(taken);
+        }
+        self.resident.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Takes a segment although the limit is reached, within a small overdraft;
+    /// eviction pays it back.
+    pub(crate) fn take_beyond(
+        &self,
+        layer: Layer,
+        group: u8,
+        state: State,
+        now_s: u32,
+    ) -> Option<(u32, Word)> {
+        let most = self.limit.load(Ordering::Relaxed) + self.count() / OVERDRAFT_DIVISOR;
+        if self.resident.fetch_add(1, Ordering::Relaxed) < most
             && let Some(taken) = self.take_from(State::Absent, layer, group, state)
         {
             self.opened_s[taken.0 as usize].store(now_s, Ordering::Relaxed);

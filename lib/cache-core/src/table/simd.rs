@@ -21,9 +21,9 @@ pub const SLOTS: usize = 8;
 /// Bit `i` is set if slot `i` may hold `tag`.
 #[inline]
 pub fn match_tags(bucket: &[AtomicU64; SLOTS], tag: u16) -> u32 {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri), not(feature = "scalar-tags")))]
     return match_sse2(bucket, tag);
-    #[cfg(all(target_arch = "aarch64", not(loom), not(miri)))]
+    #[cfg(all(target_arch = "aarch64", not(loom), not(miri), not(feature = "scalar-tags")))]
     return match_neon(bucket, tag);
     #[allow(unreachable_code)]
     match_scalar(bucket, tag)
@@ -31,7 +31,7 @@ pub fn match_tags(bucket: &[AtomicU64; SLOTS], tag: u16) -> u32 {
 
 /// The meaning of [`match_tags`], slot by slot.
 #[inline]
-#[cfg_attr(not(any(test, loom, miri)), allow(dead_code))]
+#[cfg_attr(not(any(test, loom, miri, feature = "scalar-tags")), allow(dead_code))]
 pub(crate) fn match_scalar(bucket: &[AtomicU64; SLOTS], tag: u16) -> u32 {
     let mut mask = 0;
     for (i, slot) in bucket.iter().enumerate() {
@@ -43,7 +43,7 @@ pub(crate) fn match_scalar(bucket: &[AtomicU64; SLOTS], tag: u16) -> u32 {
     mask
 }
 
-#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(loom), not(miri), not(feature = "scalar-tags")))]
 #[inline]
 fn match_sse2(bucket: &[AtomicU64; SLOTS], tag: u16) -> u32 {
     use core::arch::x86_64::*;
@@ -65,7 +65,7 @@ fn match_sse2(bucket: &[AtomicU64; SLOTS], tag: u16) -> u32 {
     }
 }
 
-#[cfg(all(target_arch = "aarch64", not(loom), not(miri)))]
+#[cfg(all(target_arch = "aarch64", not(loom), not(miri), not(feature = "scalar-tags")))]
 #[inline]
 fn match_neon(bucket: &[AtomicU64; SLOTS], tag: u16) -> u32 {
     use core::arch::aarch64::*;

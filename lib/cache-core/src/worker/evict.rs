@@ -156,8 +156,10 @@ impl Worker {
                 break;
             }
         }
-        shared.raise_spare(shared.spare.load(Ordering::Relaxed) + 1);
-        None
+        shared.raise_spare(shared.spare.load(Ordering::Relaxed) + 2);
+        // What readers hold back comes back soon; until then a little more than
+        // the budget is better than a refusal.
+        segments.take_beyond(layer, group, state, self.now_s())
     }
 
     /// How many segments too few are free or about to be.
@@ -375,9 +377,7 @@ impl Worker {
         // SAFETY: the segment is claimed; the item is published, so complete.
         let header = unsafe { shared.segments.header(item.location) };
         if self.is_expired(header.deadline) {
-            if self.drop_item(item, Reason::Expired) {
-                self.counters().add(Count::expired, 1);
-            }
+            self.drop_item(item, Reason::Expired);
             return;
         }
         let layer = job.word.layer();
@@ -413,13 +413,10 @@ impl Worker {
         };
         match verdict {
             Verdict::Drop { ghost } => {
-                if self.drop_item(item, Reason::Evicted) {
-                    self.counters().add(Count::evicted, 1);
-                    if ghost {
-                        self.counters().add(Count::demoted, 1);
-                        if let Some(ghosts) = shared.ghosts.get() {
-                            ghosts.insert(item.hash);
-                        }
+                if self.drop_item(item, Reason::Evicted) && ghost {
+                    self.counters().add(Count::demoted, 1);
+                    if let Some(ghosts) = shared.ghosts.get() {
+                        ghosts.insert(item.hash);
                     }
                 }
             }
@@ -437,9 +434,9 @@ impl Worker {
                     self.counters().add(Count::copied_bytes, item.len as u64);
                     let moved = if to == layer { Count::reinserted } else { Count::promoted };
                     self.counters().add(moved, 1);
-                } else if self.drop_item(item, Reason::Evicted) {
+                } else {
                     // No room for the copy: it goes after all.
-                    self.counters().add(Count::evicted, 1);
+                    self.drop_item(item, Reason::Evicted);
                 }
             }
         }
@@ -453,6 +450,12 @@ impl Worker {
         let life = guard.life();
         drop(guard);
         self.unlinked(gone, life, Some(reason));
+        let (all, unread) = match reason {
+            Reason::Evicted => (Count::evicted, Count::evicted_unread),
+            Reason::Expired => (Count::expired, Count::expired_unread),
+        };
+        self.counters().add(all, 1);
+        self.counters().add(unread, u64::from(!gone.was_read()));
         true
     }
 

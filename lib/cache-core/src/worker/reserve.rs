@@ -121,19 +121,18 @@ impl Worker {
         header.timed |= request.room_for_meta;
         header.flagged |= request.room_for_meta;
         let len = header.item_len();
-        let refused = Error::NoMemory { len_bytes: len };
         let held = shared.reserved_bytes.fetch_add(len as u64, Ordering::Relaxed) as usize;
         let undo = || shared.reserved_bytes.fetch_sub(len as u64, Ordering::Relaxed);
         if held > 0 && held + len > shared.plan.config.heap_size / SHARE {
             undo();
-            return Err(refused);
+            return Err(self.no_memory(&header));
         }
         let seen = shared.index.find(hash, request.key, &shared.segments).map(|found| found.entry);
         let layer = self.admit(hash, seen);
         let (location, word, chain) = if len > shared.segments.capacity() {
             let Some((head, word, with_token)) = self.chain_for(layer, header) else {
                 undo();
-                return Err(refused);
+                return Err(self.no_memory(&header));
             };
             shared
                 .reserved_bytes
@@ -144,7 +143,7 @@ impl Worker {
         } else {
             let Some(room) = self.cut(layer, len, header.deadline) else {
                 undo();
-                return Err(refused);
+                return Err(self.no_memory(&header));
             };
             let p = shared.segments.ptr(room.location);
             let opened_s = shared.segments.opened_s(shared.segments.id_of(room.location));
@@ -204,15 +203,15 @@ impl Worker {
             let expect = if depends { Expect::Exactly(seen) } else { Expect::Anything };
             let linked = if here {
                 self.finish(&mut reservation, &header);
-                self.link_reservation(&mut reservation, hash, &key, expect, Leave::of(store))
+                self.link_reservation(&mut reservation, hash, &key, expect, Leave::of(store))?
             } else {
                 // Something changed since: the value moves to a new place.
                 let value: Vec<&[u8]> = {
                     let segments = &shared.segments;
                     Parts::new(segments, reservation.location, &written).collect()
                 };
-                let place = self.place(hash, seen, &header, &key, &value);
-                self.link(hash, &key, place, expect, Leave::of(store))
+                let place = self.place(hash, seen, &header, &key, &value)?;
+                self.link(hash, &key, place, expect, Leave::of(store)).map(Some)
             };
             match linked {
                 Some(location) => {
@@ -252,6 +251,8 @@ impl Worker {
             && matches!(word.state(), State::Open | State::Sealed | State::Held)
     }
 
+    /// Links a reservation. `None`: the key's entry was not as expected;
+    /// `Some(None)`: it was linked, and evicted at once.
     fn link_reservation(
         &self,
         reservation: &mut Reservation,
@@ -259,12 +260,12 @@ impl Worker {
         key: &[u8],
         expect: Expect,
         leave: Leave,
-    ) -> Option<Option<u64>> {
+    ) -> Result<Option<Option<u64>>, Error> {
         if reservation.chain {
             let place = Place::Chain(reservation.id(), reservation.word);
             let linked = self.link_kept(hash, key, place, expect, leave);
             reservation.linked = linked.is_some();
-            return linked;
+            return Ok(linked.map(Some));
         }
         let place = Place::Kept(reservation.location);
         let linked = self.link_kept(hash, key, place, expect, leave);
@@ -273,15 +274,19 @@ impl Worker {
             // our entry, or we see its claim.
             fence(Ordering::SeqCst);
             if !self.stands(reservation) {
-                return Some(self.rescue(reservation, hash));
+                return self.rescue(reservation, hash).map(Some);
             }
         }
-        linked
+        Ok(linked.map(Some))
     }
 
     /// The segment was claimed while its item was linked: moves the item out,
     /// unless the evictor has dealt with it. Returns where it is.
-    fn rescue(&self, reservation: &Reservation, hash: crate::hash::KeyHash) -> Option<u64> {
+    fn rescue(
+        &self,
+        reservation: &Reservation,
+        hash: crate::hash::KeyHash,
+    ) -> Result<Option<u64>, Error> {
         let shared = &*self.shared;
         let from = reservation.location;
         let header = reservation.header;
@@ -298,17 +303,16 @@ impl Worker {
             if let Some(room) = room {
                 self.take_back(room);
             }
-            return None;
+            return Ok(None);
         };
         let Some(room) = room else {
             let gone = guard.remove(found);
             let life = guard.life();
             drop(guard);
             self.unlinked(gone, life, None);
-            self.counters().add(Count::rejected, 1);
-            return None;
+            return Err(self.no_memory(&header));
         };
         guard.replace(found, |now| now.moved(room.location, now.count()));
-        Some(room.location)
+        Ok(Some(room.location))
     }
 }

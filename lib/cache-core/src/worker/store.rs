@@ -202,8 +202,6 @@ pub(crate) enum Place {
     Chain(u32, Word),
     /// A reservation's memory, which stays its own if the link fails.
     Kept(u64),
-    /// Nowhere: no memory could be freed. It is as if it was stored and evicted.
-    Nowhere,
 }
 
 /// What must be the key's entry for a link to take place.
@@ -276,10 +274,10 @@ impl Worker {
             }
             let header = self.header(key, value.iter().map(|v| v.len()).sum(), &meta, store.cas)?;
             let seen = found.map(|found| found.entry);
-            let place = self.place(hash, seen, &header, key, value);
+            let place = self.place(hash, seen, &header, key, value)?;
             let expect = if depends { Expect::Exactly(seen) } else { Expect::Anything };
             if let Some(location) = self.link(hash, key, place, expect, Leave::of(store)) {
-                let cas = location.map_or(0, |at| self.token_at(at, &header));
+                let cas = self.token_at(location, &header);
                 let old = old.filter(|_| store.want_old).map(Item::with_cas);
                 return Ok(Outcome { status: Status::Done, old, new: None, cas });
             }
@@ -308,6 +306,7 @@ impl Worker {
         self.unlinked(found.entry, life, None);
         if expired {
             self.counters().add(Count::expired, 1);
+            self.counters().add(Count::expired_unread, u64::from(!found.entry.was_read()));
             return Outcome::of(Status::Absent);
         }
         self.lent.set(true);
@@ -403,18 +402,11 @@ impl Worker {
             pieces.gather(&value, old.as_ref());
             let value = pieces.as_slice();
             let header = self.header(key, value.iter().map(|v| v.len()).sum(), &meta, cas)?;
-            let place = self.place(hash, seen, &header, key, value);
-            if matches!(place, Place::Nowhere) && old.is_some() {
-                // Rather refuse than lose what was there.
-                return Err(Error::NoMemory { len_bytes: header.item_len() });
-            }
+            let place = self.place(hash, seen, &header, key, value)?;
             if let Some(location) = self.link(hash, key, place, Expect::Exactly(seen), leave) {
-                let new = location.map(|at| {
-                    let entry = seen.unwrap_or(Entry::new(hash.tag(), 0, at));
-                    self.item_of(entry.moved(at, entry.count())).with_cas()
-                });
-                let cas = new.map_or(0, |item| item.cas());
-                return Ok(Outcome { status: Status::Done, old, new, cas });
+                let entry = seen.unwrap_or(Entry::new(hash.tag(), 0, location));
+                let new = self.item_of(entry.moved(location, entry.count())).with_cas();
+                return Ok(Outcome { status: Status::Done, old, new: Some(new), cas: new.cas() });
             }
             self.counters().add(Count::retries, 1);
         }
@@ -498,7 +490,8 @@ impl Worker {
         }
     }
 
-    /// Writes a new item, so that it can be linked.
+    /// Writes a new item, so that it can be linked. What was there stays if no
+    /// memory can be freed.
     pub(crate) fn place(
         &self,
         hash: KeyHash,
@@ -506,28 +499,26 @@ impl Worker {
         header: &Header,
         key: &[u8],
         value: &[&[u8]],
-    ) -> Place {
+    ) -> Result<Place, Error> {
         let layer = self.admit(hash, seen);
         if header.item_len() > self.shared.segments.capacity() {
-            return self.place_chain(layer, *header, key, value);
+            let (head, word, header) =
+                self.chain_for(layer, *header).ok_or_else(|| self.no_memory(header))?;
+            self.write_chain(head, &header, key, value);
+            return Ok(Place::Chain(head, word));
         }
-        match self.cut(layer, header.item_len(), header.deadline) {
-            Some(room) => {
-                self.write(room, header, key, value, self.now_s());
-                Place::Log(room)
-            }
-            None => Place::Nowhere,
-        }
+        let room = self
+            .cut(layer, header.item_len(), header.deadline)
+            .ok_or_else(|| self.no_memory(header))?;
+        self.write(room, header, key, value, self.now_s());
+        Ok(Place::Log(room))
     }
 
-    fn place_chain(&self, layer: Layer, header: Header, key: &[u8], value: &[&[u8]]) -> Place {
-        match self.chain_for(layer, header) {
-            Some((head, word, header)) => {
-                self.write_chain(head, &header, key, value);
-                Place::Chain(head, word)
-            }
-            None => Place::Nowhere,
-        }
+    /// Counts and tells that no memory could be freed for an item.
+    #[cold]
+    pub(crate) fn no_memory(&self, header: &Header) -> Error {
+        self.counters().add(Count::no_memory, 1);
+        Error::NoMemory { len_bytes: header.item_len() }
     }
 
     /// A chain for a large item. Its token has its own bytes, because a large
@@ -548,9 +539,8 @@ impl Worker {
         Some((head, word, header))
     }
 
-    /// Links a written item under its key. `None`: the key's entry was not as
-    /// expected, and the item is gone again. `Some(None)`: there was no memory
-    /// for it, so the key has no item now.
+    /// Links a written item under its key; returns where it is. `None`: the key's
+    /// entry was not as expected, and the item is gone again.
     pub(crate) fn link(
         &self,
         hash: KeyHash,
@@ -558,7 +548,7 @@ impl Worker {
         place: Place,
         expect: Expect,
         leave: Leave,
-    ) -> Option<Option<u64>> {
+    ) -> Option<u64> {
         self.link_place(hash, key, place, expect, leave, true)
     }
 
@@ -570,7 +560,7 @@ impl Worker {
         place: Place,
         expect: Expect,
         leave: Leave,
-    ) -> Option<Option<u64>> {
+    ) -> Option<u64> {
         self.link_place(hash, key, place, expect, leave, false)
     }
 
@@ -582,13 +572,12 @@ impl Worker {
         expect: Expect,
         leave: Leave,
         own_chain: bool,
-    ) -> Option<Option<u64>> {
+    ) -> Option<u64> {
         let shared = &*self.shared;
         let location = match place {
-            Place::Log(room) => Some(room.location),
-            Place::Chain(head, _) => Some(shared.segments.location(head, 0)),
-            Place::Kept(location) => Some(location),
-            Place::Nowhere => None,
+            Place::Log(room) => room.location,
+            Place::Chain(head, _) => shared.segments.location(head, 0),
+            Place::Kept(location) => location,
         };
         let guard = shared.index.lock(hash);
         let found = guard.find(key, &shared.segments);
@@ -604,20 +593,10 @@ impl Worker {
                 Place::Chain(head, word) if own_chain => {
                     shared.segments.retire(head, word, &shared.epochs);
                 }
-                Place::Chain(..) | Place::Kept(_) | Place::Nowhere => {}
+                Place::Chain(..) | Place::Kept(_) => {}
             }
             return None;
         }
-        let Some(location) = location else {
-            let gone = found.map(|found| guard.remove(found));
-            let life = guard.life();
-            drop(guard);
-            if let Some(gone) = gone {
-                self.unlinked(gone, life, None);
-            }
-            self.counters().add(Count::rejected, 1);
-            return Some(None);
-        };
         let entry = Entry::new(hash.tag(), 0, location);
         let entry = if leave == Leave::Token { entry.with_token() } else { entry };
         let mut inserted = Inserted::Free;
@@ -651,7 +630,7 @@ impl Worker {
         let len = self.header_at(location).item_len();
         shared.curve.stored(hash, len);
         self.pay(len);
-        Some(Some(location))
+        Some(location)
     }
 
     /// Every so many new items, and at every one while the table grows.
