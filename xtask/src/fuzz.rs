@@ -91,9 +91,8 @@ fn build_dir() -> PathBuf {
     paths::tools_dir().join("fuzz")
 }
 
-/// Builds with the nightly compiler that cargo-fuzz asks for; both are installed if missing.
-fn build() -> Result<(), Failure> {
-    let cargo_fuzz = install::cargo_tool("cargo-fuzz", "cargo-fuzz")?;
+/// Installs the nightly compiler if it is missing.
+pub(crate) fn nightly() -> Result<(), Failure> {
     let mut probe = Command::new("rustup");
     probe.args(["run", "nightly", "rustc", "--version"]);
     if !process::run("rustup", &mut probe, Duration::from_secs(60), false)?.success {
@@ -102,6 +101,13 @@ fn build() -> Result<(), Failure> {
         rustup.args(["toolchain", "install", "nightly", "--profile", "minimal"]);
         process::must("rustup", &mut rustup, Duration::from_secs(900))?;
     }
+    Ok(())
+}
+
+/// Builds with the nightly compiler that cargo-fuzz asks for; both are installed if missing.
+fn build() -> Result<(), Failure> {
+    let cargo_fuzz = install::cargo_tool("cargo-fuzz", "cargo-fuzz")?;
+    nightly()?;
     println!("xtask: building the fuzz targets");
     let mut command = Command::new(cargo_fuzz);
     command

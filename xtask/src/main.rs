@@ -10,6 +10,7 @@ mod install;
 mod paths;
 mod process;
 mod run;
+mod sanitize;
 mod suite;
 mod sys;
 mod tidy;
@@ -41,6 +42,8 @@ enum Task {
     Smoketest,
     /// Run every fuzz target for a bounded time and print a table.
     FuzzAll(fuzz::Args),
+    /// Run the tests of the crates with unsafe code under the address and thread sanitizers.
+    Sanitize(sanitize::Args),
     /// Record the release host under load with perf and draw a flame graph.
     Flamegraph(flamegraph::Args),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Compare(args) => compare::run(&args),
         Task::Smoketest => compare::smoketest(),
         Task::FuzzAll(args) => fuzz::run(&args),
+        Task::Sanitize(args) => sanitize::run(&args),
         Task::Flamegraph(args) => flamegraph::run(&args),
     };
     match outcome {

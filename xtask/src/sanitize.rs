@@ -1,0 +1,162 @@
+//! `cargo xtask sanitize`: tests of the crates with unsafe code, under the address and the thread sanitizer.
+//! Each suite is built by the nightly compiler with its sanitizer, in a target folder of its own; a
+//! report of the sanitizer ends the test program with an error, and so fails the command.
+//! Called by people and by the nightly workflow.
+
+use crate::{Failure, paths, process};
+use std::process::Command;
+use std::time::Duration;
+
+/// Building a crate and its dependencies, and running its tests many times slower than usual.
+const SUITE_LIMIT: Duration = Duration::from_secs(45 * 60);
+
+/// What `sanitize` was asked.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only suites whose name (`package/sanitizer`) contains one of these (comma-separated).
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sanitizer {
+    Address,
+    Thread,
+}
+
+impl Sanitizer {
+    fn name(self) -> &'static str {
+        match self {
+            Sanitizer::Address => "address",
+            Sanitizer::Thread => "thread",
+        }
+    }
+}
+
+/// A crate's tests under one sanitizer.
+#[derive(Debug)]
+struct Suite {
+    package: &'static str,
+    sanitizer: Sanitizer,
+    /// What stands between `cargo test -p package` and the test program's own words.
+    cargo_args: &'static [&'static str],
+    /// For the test program: tests that are left out, with the reason beside them below.
+    test_args: &'static [&'static str],
+}
+
+const SUITES: &[Suite] = &[
+    Suite {
+        package: "cache-core",
+        sanitizer: Sanitizer::Address,
+        cargo_args: &["--lib", "--tests"],
+        test_args: &[],
+    },
+    // The vector path of the tag match reads words that others store to; the
+    // feature takes the scalar path, which is checked to be equal.
+    Suite {
+        package: "cache-core",
+        sanitizer: Sanitizer::Thread,
+        cargo_args: &["--lib", "--tests", "--features", "scalar-tags"],
+        test_args: &[],
+    },
+];
+
+/// What the thread sanitizer must not report: the standard library comes built without it, so
+/// what its locks order is not seen.
+const THREAD_SUPPRESSIONS: &str = "race:std::\nrace:core::ptr::drop_in_place<std::\nrace:test::\n";
+
+/// Runs the suites and prints a table.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let name = |suite: &Suite| format!("{}/{}", suite.package, suite.sanitizer.name());
+    let chosen: Vec<&Suite> = SUITES
+        .iter()
+        .filter(|suite| {
+            args.only.is_empty() || args.only.iter().any(|part| name(suite).contains(part))
+        })
+        .collect();
+    if chosen.is_empty() {
+        return Err("no suite is named so".to_owned());
+    }
+    crate::fuzz::nightly()?;
+    let mut rows = Vec::new();
+    for suite in chosen {
+        println!("xtask: {} under the {} sanitizer", suite.package, suite.sanitizer.name());
+        rows.push((name(suite), test(suite)?));
+    }
+    println!("\n{:<28} result", "suite");
+    for (name, finding) in &rows {
+        println!("{name:<28} {}", finding.as_deref().unwrap_or("nothing found"));
+    }
+    match rows.iter().filter(|(_, finding)| finding.is_some()).count() {
+        0 => Ok(()),
+        count => Err(format!("{count} suites broke")),
+    }
+}
+
+/// Builds and runs a suite; what it found, if anything.
+fn test(suite: &Suite) -> Result<Option<String>, Failure> {
+    let sanitizer = suite.sanitizer.name();
+    let target = paths::target_dir().join(format!("sanitize-{sanitizer}"));
+    std::fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
+    let suppressions = target.join("suppressions.txt");
+    std::fs::write(&suppressions, THREAD_SUPPRESSIONS)
+        .map_err(|error| format!("{}: {error}", suppressions.display()))?;
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "--target", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)])
+        .args(["-p", suite.package])
+        .args(suite.cargo_args)
+        .arg("--target-dir")
+        .arg(&target)
+        .arg("--")
+        .args(suite.test_args)
+        // The standard library of the toolchain is built without the sanitizer.
+        .env("RUSTFLAGS", format!("-Zsanitizer={sanitizer} -Cunsafe-allow-abi-mismatch=sanitizer"))
+        .env("RUSTUP_TOOLCHAIN", "nightly")
+        .env("ASAN_OPTIONS", "detect_stack_use_after_return=1:detect_leaks=1")
+        .env(
+            "TSAN_OPTIONS",
+            format!("suppressions={}:second_deadlock_stack=1", suppressions.display()),
+        )
+        .env("PROPTEST_CASES", "16")
+        .current_dir(paths::root());
+    let ended = process::run("cargo test", &mut command, SUITE_LIMIT, true)?;
+    Ok((!ended.success).then(|| said(&ended.lines)))
+}
+
+/// The lines that tell what was found.
+fn said(lines: &[String]) -> String {
+    let mut words: Vec<&str> = lines
+        .iter()
+        .map(|line| line.trim())
+        .filter(|line| {
+            line.starts_with("SUMMARY:")
+                || line.contains("panicked at")
+                || line.starts_with("error: ")
+                || line.starts_with("error[")
+        })
+        .collect();
+    words.dedup();
+    words.truncate(5);
+    if words.is_empty() { "ended with an error".to_owned() } else { words.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_told_by_its_summary() {
+        let lines = ["running 3 tests", "SUMMARY: ThreadSanitizer: data race a.rs:1 in b", "x"];
+        let lines: Vec<String> = lines.map(str::to_owned).into();
+        assert!(said(&lines).contains("data race a.rs:1"));
+        assert_eq!(said(&[]), "ended with an error");
+    }
+
+    #[test]
+    fn suites_differ_in_name() {
+        let names: std::collections::BTreeSet<_> =
+            SUITES.iter().map(|suite| (suite.package, suite.sanitizer.name())).collect();
+        assert_eq!(names.len(), SUITES.len());
+    }
+}
