@@ -105,6 +105,8 @@ pub(crate) struct Conn {
     pub(crate) small_streak: u8,
     /// By-reference parts are to be copied as soon as the kernel lets go of them.
     pub(crate) unpin: bool,
+    /// Receives come with the kernel's time of arrival.
+    pub(crate) stamped: bool,
     pub(crate) reason: CloseReason,
     /// Unconsumed input: in the receive ring during a sweep, in `tail` between sweeps.
     pub(crate) input: *const u8,
@@ -135,6 +137,7 @@ impl Conn {
             fd: -1,
             small_streak: 0,
             unpin: false,
+            stamped: false,
             reason: CloseReason::Local,
             input: std::ptr::null(),
             input_len: 0,

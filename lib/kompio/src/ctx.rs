@@ -23,6 +23,7 @@ use crate::input::TailPool;
 use crate::limits;
 use crate::out::{Block, OutBuf, OutPool, SendPart, empty_message};
 use crate::shared::{Shared, Shutdown};
+use crate::stamps::Stamps;
 use crate::stats::Stats;
 use crate::sys;
 use crate::timer::{Purpose, TimerId, Timers};
@@ -63,6 +64,7 @@ pub struct DriverCtx {
     pub(crate) outs: OutPool,
     pub(crate) tails: TailPool,
     pub(crate) zero_copies: ZeroCopies,
+    pub(crate) stamps: Stamps,
     pub(crate) stats: Stats,
     pub(crate) now: Instant,
     pub(crate) places: u32,
@@ -91,6 +93,7 @@ impl DriverCtx {
             outs: OutPool::default(),
             tails: TailPool::default(),
             zero_copies: ZeroCopies::default(),
+            stamps: Stamps::new(),
             stats: Stats::default(),
             now: Instant::now(),
             places,
@@ -519,6 +522,36 @@ impl DriverCtx {
                 Ok(socket)
             }
         }
+    }
+
+    /// From now on `conn`'s receives come with the kernel's time of arrival, for
+    /// [`received_at`](Self::received_at); whoever calls has set `SO_TIMESTAMPING` on its
+    /// [`descriptor`](Self::descriptor). False when a receive is under way already: the place to
+    /// call it is `on_accept` or `on_connect`. Needs whole receive buffers
+    /// (`incremental_buffers = false`), of which the header takes a part.
+    pub fn stamp_receives(&mut self, conn: ConnToken) -> bool {
+        if self.config.incremental_buffers {
+            return false;
+        }
+        match self.find(conn) {
+            Some(c) if !c.has(flag::RECV_ARMED) => {
+                c.stamped = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Inside `on_data`: when the kernel received the last of the bytes that have just arrived, on
+    /// the clock of [`SystemTime`](std::time::SystemTime), since the epoch.
+    pub fn received_at(&self) -> Option<Duration> {
+        self.stamps.latest
+    }
+
+    /// The connection's socket, for options and for its error queue. It must be neither read nor
+    /// written.
+    pub fn descriptor(&self, conn: ConnToken) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.find_ref(conn).map(|c| sys::borrow(c.fd))
     }
 
     /// Address of the other end.

@@ -27,6 +27,8 @@ pub(crate) enum File {
 pub(crate) enum Op {
     /// Receive into provided buffers until ended.
     RecvMulti { file: File },
+    /// The same with a header and control data before the bytes of each buffer.
+    RecvStamped { file: File, message: *const libc::msghdr },
     /// Receive once, at most `len` bytes, into a provided buffer.
     RecvOnce { file: File, len: u32 },
     /// Receive exactly `len` bytes to `ptr` (fewer only at the end or an error).

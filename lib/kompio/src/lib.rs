@@ -59,6 +59,7 @@ mod scripted;
 mod server;
 mod settle;
 mod shared;
+mod stamps;
 mod stats;
 mod sys;
 mod timer;

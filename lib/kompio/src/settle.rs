@@ -224,6 +224,9 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
         if c.has(flag::BULK) {
             c.set(flag::RECV_ONCE);
             self.kernel.push(Op::RecvOnce { file, len: limits::BULK_RECEIVE_BYTES }, tag);
+        } else if c.stamped {
+            let message = self.ctx.stamps.message();
+            self.kernel.push(Op::RecvStamped { file, message }, tag);
         } else {
             self.kernel.push(Op::RecvMulti { file }, tag);
         }

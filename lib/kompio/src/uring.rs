@@ -235,6 +235,9 @@ impl Kernel for Uring {
             Op::RecvMulti { file } => {
                 on_file!(file, f => opcode::RecvMulti::new(f, GROUP).build())
             }
+            Op::RecvStamped { file, message } => {
+                on_file!(file, f => opcode::RecvMsgMulti::new(f, message, GROUP).build())
+            }
             Op::RecvOnce { file, len } => {
                 let nowhere = std::ptr::null_mut();
                 on_file!(file, f => opcode::Recv::new(f, nowhere, len).buf_group(GROUP).build())

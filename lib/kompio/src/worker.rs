@@ -331,12 +331,16 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             self.ctx.stats.stale_completions += 1;
             return;
         };
+        let stamped = c.stamped;
         if !cqe.more() {
             if cqe.result > 0 && !c.has(flag::RECV_ONCE | flag::RECV_CANCELLED) {
                 self.ctx.stats.recv_rearms += 1;
             }
             c.unset(flag::RECV_ARMED | flag::RECV_ONCE | flag::RECV_CANCELLED);
             self.ctx.touch_slot(slot);
+        }
+        if stamped && cqe.result > 0 {
+            return self.arrived_stamped(slot, bytes);
         }
         match (cqe.result, bytes) {
             (1.., Some((ptr, len))) => self.arrived(slot, ptr, len),
@@ -355,6 +359,25 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
                 errno => self.failed(slot, errno),
             },
         }
+    }
+
+    /// A header, control data and bytes of a connection in the receive ring.
+    #[cold]
+    fn arrived_stamped(&mut self, slot: u32, bytes: Option<(*const u8, usize)>) {
+        let Some((ptr, len)) = bytes else {
+            return debug_assert!(false, "a receive without a buffer");
+        };
+        // SAFETY: the bytes are in the receive ring, received, and stay until `recycle`.
+        let buffer = unsafe { std::slice::from_raw_parts(ptr, len) };
+        let Some((payload, stamp)) = self.ctx.stamps.parse(buffer) else {
+            return self.failed(slot, libc::EMSGSIZE);
+        };
+        if payload.is_empty() {
+            return self.at_end(slot);
+        }
+        self.ctx.stamps.latest = stamp;
+        self.arrived(slot, payload.as_ptr(), payload.len());
+        self.ctx.stamps.latest = None;
     }
 
     /// Bytes of a connection in the receive ring.
