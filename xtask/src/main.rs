@@ -11,6 +11,7 @@ mod paths;
 mod process;
 mod run;
 mod sanitize;
+mod smoke;
 mod suite;
 mod sys;
 mod tidy;
@@ -38,8 +39,8 @@ enum Task {
     Tidy,
     /// Measure server CPU per request against redis-server, memcached and the floor.
     Compare(compare::Args),
-    /// Start the release host, ask every kind of question, verify each answer, stop it: seconds.
-    Smoketest,
+    /// Serve every backend, policy and protocol of the release build; verify every answer.
+    Smoketest(smoke::Args),
     /// Run every fuzz target for a bounded time and print a table.
     FuzzAll(fuzz::Args),
     /// Run the tests of the crates with unsafe code under the address and thread sanitizers.
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         Task::Test(args) => suite::run(&args),
         Task::Tidy => tidy::run(),
         Task::Compare(args) => compare::run(&args),
-        Task::Smoketest => compare::smoketest(),
+        Task::Smoketest(args) => smoke::smoketest(&args),
         Task::FuzzAll(args) => fuzz::run(&args),
         Task::Sanitize(args) => sanitize::run(&args),
         Task::Flamegraph(args) => flamegraph::run(&args),

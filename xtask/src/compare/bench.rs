@@ -6,7 +6,8 @@ use super::server::{Kind, Server};
 use super::tape::{Op, Tape, Wire};
 use super::workload::{WORKLOADS, Workload};
 use super::{Args, Maker};
-use crate::{Failure, install, process, run, sys};
+use crate::{Failure, install, paths, process, run, sys};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,8 +106,46 @@ impl<'a> Bench<'a> {
             redis_benchmark(address.port(), workload, requests)?;
             return Ok((server.cpu_ns()? - before) as f64 / requests as f64);
         }
+        if self.args.generator == Maker::CrucibleBenchmark {
+            return self.crucible_benchmark(server, workload);
+        }
         let shape = (workload.pipeline, workload.connections);
         cpu_per_request(server, &tapes[workload.name], shape, requests)
+    }
+}
+
+impl Bench<'_> {
+    /// Server CPU per request as our load generator reports it. The floor says the same whatever is asked,
+    /// so its values are not verified.
+    fn crucible_benchmark(&self, server: &Server, workload: &Workload) -> Result<f64, Failure> {
+        let floor = server.kind == Kind::Floor;
+        let address = server.address(workload.wire);
+        let number = |value: usize| value.to_string();
+        let mut command = Command::new(paths::release_dir().join("crucible-benchmark"));
+        command
+            .args(["-h", "127.0.0.1", "-p", &address.port().to_string(), "--protocol"])
+            .arg(if workload.wire == Wire::Resp { "resp" } else { "memcache" })
+            .args(["-c", &number(workload.connections), "-P", &number(workload.pipeline)])
+            .args(["--keys", &number(workload.keys.count)])
+            .args(["-d", &number(workload.keys.value_len_bytes)])
+            .args(["--commands", if workload.op == Op::Get { "get=1" } else { "set=1" }])
+            .args(["--prefill", if floor { "false" } else { "true" }])
+            .args(["--verify", if floor { "off" } else { "full" }])
+            .args(["--duration", &format!("{}s", self.args.seconds), "--warmup", "200ms"])
+            .args(["--cpu-list", &self.args.load_cpu.to_string(), "--request-timeout", "30s"])
+            .args(["--server-pid", &server.pid().to_string(), "--json", "-", "--table", "none"]);
+        let ended = process::must("crucible-benchmark", &mut command, 10 * RUN_LIMIT)?;
+        let results =
+            ended.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let result = results
+            .rev()
+            .find(|line| line["kind"] == "result")
+            .ok_or("crucible-benchmark gave no result")?;
+        let hits = floor || workload.op == Op::Set || result["hit_ratio"].as_f64() > Some(0.999);
+        match (result["server_cpu_ns"].as_f64(), result["counts"]["responses"].as_f64()) {
+            (Some(cpu_ns), Some(responses)) if responses > 0.0 && hits => Ok(cpu_ns / responses),
+            _ => Err(format!("not measured: {result}")),
+        }
     }
 }
 

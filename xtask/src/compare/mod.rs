@@ -8,12 +8,10 @@ mod load;
 mod report;
 mod resp;
 mod server;
-mod smoke;
 mod tape;
 mod workload;
 
 pub(crate) use bench::under_load;
-pub(crate) use smoke::smoketest;
 
 use crate::{Failure, install, paths, process, run, sys};
 use bench::Bench;
@@ -31,9 +29,12 @@ pub(crate) struct Args {
     /// Interleaved rounds; medians are taken over them.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
-    /// Requests per run in place of each workload's own number.
+    /// Requests per run in place of each workload's own number (not with crucible-benchmark).
     #[arg(long)]
     requests: Option<usize>,
+    /// Seconds of each run with crucible-benchmark.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
     /// Only workloads whose name contains one of these (comma-separated).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -43,8 +44,8 @@ pub(crate) struct Args {
     /// Also measure the host with the same plugins linked statically.
     #[arg(long = "static")]
     linked: bool,
-    /// What makes the RESP GET and SET load; only `own` verifies the replies.
-    #[arg(long, value_enum, default_value_t = Maker::Own)]
+    /// What makes the load of the workloads; redis-benchmark does not verify the replies.
+    #[arg(long, value_enum, default_value_t = Maker::CrucibleBenchmark)]
     generator: Maker,
     /// The CPU all servers run on.
     #[arg(long, default_value_t = 0)]
@@ -62,8 +63,10 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Maker {
-    /// The generator of this command: every reply verified.
-    Own,
+    /// Our load generator: every value verified but the floor's fixed one.
+    CrucibleBenchmark,
+    /// Prepared tapes of requests and the replies they must have, compared byte by byte.
+    Tapes,
     /// redis-benchmark, for a second opinion.
     RedisBenchmark,
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -125,11 +125,6 @@ impl Server {
             })?;
         }
         Ok(total)
-    }
-
-    /// Asks the server to end and waits for it.
-    pub(crate) fn stop(self, limit: Duration) -> Result<ExitStatus, Failure> {
-        self.guard.stop(limit)
     }
 
     /// What the server answers to a GET, whole: the floor says the same every time.

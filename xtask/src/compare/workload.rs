@@ -167,9 +167,4 @@ impl Workload {
         let (pipeline, connections) = (self.pipeline, self.connections);
         format!("{wire} {op} of {value}, P={pipeline}, {connections} connections")
     }
-
-    /// Whether its values are of 1 MiB.
-    pub(crate) fn is_large(&self) -> bool {
-        self.keys.value_len_bytes == LARGE_LEN_BYTES
-    }
 }
