@@ -39,11 +39,17 @@ impl Latencies {
     /// Counts one latency; what is above the range is counted as the largest value.
     #[inline]
     pub fn record(&mut self, latency_ns: u64) {
+        self.record_n(latency_ns, 1);
+    }
+
+    /// Counts the same latency `n` times.
+    #[inline]
+    pub fn record_n(&mut self, latency_ns: u64, n: u64) {
         let clamped = latency_ns.min(LATENCY_NS_MAX);
-        let recorded = self.inner.increment(clamped);
+        let recorded = self.inner.add(clamped, n);
         debug_assert!(recorded.is_ok());
-        self.count += 1;
-        self.sum_ns += u128::from(latency_ns);
+        self.count += n;
+        self.sum_ns += u128::from(latency_ns) * u128::from(n);
         self.max_ns = self.max_ns.max(latency_ns);
     }
 

@@ -568,3 +568,25 @@ fn metrics_are_served_while_the_run_goes_on() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn the_kernels_clock_measures_every_reply_and_never_more_than_the_generators() {
+    // Deep and shallow, small and in many receives, closed and open.
+    for more in [&["-P", "8"][..], &["-d", "20000"], &["--rate", "400"], &["--protocol", "resp3"]] {
+        let arguments = [&["--timestamps", "kernel", "--verify", "content"], more].concat();
+        let ran = run_short(&server(Fault::None), &arguments);
+        assert_eq!(ran.code, 0, "{more:?}: {}", ran.said);
+        assert_eq!(ran.count("unstamped"), 0, "{more:?}: {}", ran.said);
+        let result = ran.result();
+        let own = if result["rate"].is_null() { "latency" } else { "service" };
+        let (kernel, own) = (&result["kernel"], &result[own]);
+        assert_eq!(kernel["count"], own["count"], "{more:?}");
+        let ns = |of: &serde_json::Value, what: &str| of[what].as_f64().unwrap();
+        // A reply takes some time even on loopback, and the kernel's stamps lie within the generator's.
+        assert!(ns(kernel, "p50_ns") > 1_000.0, "{more:?}: {kernel}");
+        assert!(ns(kernel, "mean_ns") <= ns(own, "mean_ns"), "{more:?}: {kernel} {own}");
+        assert!(ns(kernel, "max_ns") <= ns(own, "max_ns"), "{more:?}: {kernel} {own}");
+    }
+    let without = run_short(&server(Fault::None), &[]);
+    assert_eq!(without.result()["kernel"]["count"], 0);
+}

@@ -76,6 +76,16 @@ choice! {
 }
 
 choice! {
+    /// Whose clock measures a reply beside the generator's own.
+    Timestamps {
+        /// The generator's alone.
+        "user" User,
+        /// The kernel's too: `SO_TIMESTAMPING` of sends and receives.
+        "kernel" Kernel,
+    }
+}
+
+choice! {
     /// How progress is shown.
     Table {
         /// A line that is redrawn.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::choices::{
-    Arrival, Endpoints, Protocol, Reconnect, Table, TraceFormat, TraceSpeed, Verify,
+    Arrival, Endpoints, Protocol, Reconnect, Table, Timestamps, TraceFormat, TraceSpeed, Verify,
 };
 use super::units::{Amount, Span, bytes, seconds};
 use super::written::Written;
@@ -90,6 +90,21 @@ pub struct Endpoint {
     pub address: SocketAddr,
 }
 
+/// How the connections are sealed.
+#[derive(Debug, Clone)]
+pub struct TlsPlan {
+    /// Authorities, instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// The own certificate.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// The name that the certificate must have, instead of the endpoint's host.
+    pub server_name: Option<String>,
+    /// Any certificate will do.
+    pub insecure: bool,
+}
+
 /// A trace to replay.
 #[derive(Debug, Clone)]
 pub struct TracePlan {
@@ -142,12 +157,14 @@ pub struct Plan {
     pub protocol: Protocol,
     pub cluster: bool,
     pub login: std::sync::Arc<Login>,
+    pub tls: Option<TlsPlan>,
     pub server_pid: Option<u32>,
     pub connections: usize,
     pub pipeline_depth: usize,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
     pub reconnect: Reconnect,
+    pub timestamps: Timestamps,
     pub rate: Option<u64>,
     pub arrival: Arrival,
     pub prefill: bool,
@@ -283,6 +300,16 @@ impl Plan {
             if present && protocol != Protocol::Momento {
                 return Err(impossible(key, "…", format!("only momento has it, not {protocol}")));
             }
+        }
+        check_login(&target, protocol)?;
+        let tls = tls_plan(&target)?;
+        let timestamps = connection.timestamps.unwrap_or(Timestamps::User);
+        if timestamps == Timestamps::Kernel && tls.is_some() {
+            return Err(PlanError::Conflict {
+                one: "connection.timestamps = kernel",
+                other: "target.tls",
+                why: "the kernel does not see where a sealed request ends",
+            });
         }
         if protocol == Protocol::Momento && pipeline_depth > 1 {
             let why = "momento may answer in any order: give it more connections instead";
@@ -488,7 +515,10 @@ impl Plan {
             login: std::sync::Arc::new(Login {
                 cache: target.cache.unwrap_or_else(|| "default-cache".into()),
                 token: target.token.unwrap_or_default(),
+                username: target.username.unwrap_or_default(),
+                password: target.password.unwrap_or_default(),
             }),
+            tls,
             server_pid: target
                 .server_pid
                 .map(|_| amount("target.server_pid", target.server_pid, 0, 1, i32::MAX as u64))
@@ -511,6 +541,7 @@ impl Plan {
                 ms(100_000),
             )?,
             reconnect: connection.reconnect.unwrap_or(Reconnect::After(Duration::from_millis(100))),
+            timestamps,
             rate,
             arrival: workload.arrival.unwrap_or(Arrival::Uniform),
             prefill,
@@ -571,6 +602,7 @@ impl Plan {
         let mut pairs = vec![
             ("endpoints", endpoints.join(",")),
             ("protocol", self.protocol.to_string()),
+            ("tls", self.tls.is_some().to_string()),
             ("loop", self.loop_words()),
             ("duration", Span(self.duration).to_string()),
             ("warmup", Span(self.warmup).to_string()),
@@ -578,6 +610,7 @@ impl Plan {
             ("connections", self.connections.to_string()),
             ("pipeline_depth", self.pipeline_depth.to_string()),
             ("request_timeout", Span(self.request_timeout).to_string()),
+            ("timestamps", self.timestamps.to_string()),
             ("verify", self.verify.to_string()),
             ("seed", self.seed.to_string()),
             ("key_length", keys.to_owned()),
@@ -598,6 +631,66 @@ impl Plan {
         }
         pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
     }
+}
+
+fn check_login(target: &super::written::Target, protocol: Protocol) -> Result<(), PlanError> {
+    let (name, password) = (target.username.is_some(), target.password.is_some());
+    let has = protocol.is_resp() || protocol.is_memcache();
+    for (key, present) in [("target.username", name), ("target.password", password)] {
+        if present && !has {
+            return Err(impossible(key, "…", format!("{protocol} has no login")));
+        }
+    }
+    let missing = |key: &str, missing, why| PlanError::Missing { key: key.into(), missing, why };
+    match (name, password) {
+        (true, false) => {
+            Err(missing("target.username", "target.password", "a name alone opens nothing"))
+        }
+        (false, true) if protocol.is_memcache() => {
+            Err(missing("target.password", "target.username", "memcache has no nameless login"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn tls_plan(target: &super::written::Target) -> Result<Option<TlsPlan>, PlanError> {
+    let path = |path: &Option<super::written::PathBufText>| path.as_ref().map(|p| p.0.clone());
+    if target.tls != Some(true) {
+        for (key, present) in [
+            ("target.tls_ca", target.tls_ca.is_some()),
+            ("target.tls_certificate", target.tls_certificate.is_some()),
+            ("target.tls_key", target.tls_key.is_some()),
+            ("target.tls_server_name", target.tls_server_name.is_some()),
+            ("target.tls_insecure", target.tls_insecure == Some(true)),
+        ] {
+            if present {
+                let why = "nothing is sealed without it";
+                return Err(PlanError::Missing { key: key.into(), missing: "target.tls", why });
+            }
+        }
+        return Ok(None);
+    }
+    if target.tls_certificate.is_some() != target.tls_key.is_some() {
+        let (key, missing) = match target.tls_key {
+            None => ("target.tls_certificate", "target.tls_key"),
+            Some(_) => ("target.tls_key", "target.tls_certificate"),
+        };
+        return Err(PlanError::Missing { key: key.into(), missing, why: "one proves the other" });
+    }
+    if target.tls_insecure == Some(true) && target.tls_ca.is_some() {
+        return Err(PlanError::Conflict {
+            one: "target.tls_insecure",
+            other: "target.tls_ca",
+            why: "either any certificate will do or the authority's",
+        });
+    }
+    Ok(Some(TlsPlan {
+        ca: path(&target.tls_ca),
+        certificate: path(&target.tls_certificate),
+        key: path(&target.tls_key),
+        server_name: target.tls_server_name.clone(),
+        insecure: target.tls_insecure == Some(true),
+    }))
 }
 
 fn parse_spread(
@@ -885,7 +978,14 @@ mod tests {
             ("[target]\nprotocol = 'http'", "momento"),
             ("[target]\nprotocol = 'memcache'\ncluster = true", "target.cluster"),
             ("[target]\nserver_pid = 999999999", "target.server_pid"),
+            ("[target]\nusername = 'me'", "target.password"),
+            ("[target]\nprotocol = 'memcache'\npassword = 'x'", "target.username"),
+            ("[target]\nprotocol = 'ping'\npassword = 'x'", "no login"),
+            ("[target]\ntls_insecure = true", "target.tls"),
+            ("[target]\ntls = true\ntls_key = 'k.pem'", "target.tls_certificate"),
+            ("[target]\ntls = true\ntls_insecure = true\ntls_ca = 'k.pem'", "exclude each other"),
             ("[connection]\nconnections = 0", "connection.connections"),
+            ("[connection]\ntimestamps = 'kernel'\n[target]\ntls = true", "target.tls"),
             ("[connection]\nrequest_timeout = '0s'", "connection.request_timeout"),
             ("[workload]\ncommands = 'cas=1'", "cas"),
             ("[workload]\ncommands = 'touch=1'", "workload.ttl"),

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::choices::{
-    Arrival, Endpoints, Protocol, Reconnect, Table, TraceFormat, TraceSpeed, Verify,
+    Arrival, Endpoints, Protocol, Reconnect, Table, Timestamps, TraceFormat, TraceSpeed, Verify,
 };
 use super::units::{Amount, Span};
 use crate::workload::keys::KeyLaw;
@@ -73,6 +73,24 @@ section! {
         "cache" cache: String,
         /// Token of the cache (momento) [none]
         "token" token: String,
+        /// Name to log in with (resp, memcache)
+        "username" username: String,
+        /// Password to log in with (resp: AUTH or HELLO; memcache: a login store, SASL PLAIN) [none]
+        "password" password: String,
+        /// Speak through TLS [false]
+        #[arg(num_args = 0..=1, default_missing_value = "true")]
+        "tls" tls: bool,
+        /// PEM file of the authorities that may vouch for the server [the system's]
+        "tls-ca" tls_ca: PathBufText,
+        /// PEM file of the own certificate, for servers that ask for one
+        "tls-certificate" tls_certificate: PathBufText,
+        /// PEM file of the own certificate's key
+        "tls-key" tls_key: PathBufText,
+        /// Name the server's certificate must have [the endpoint's host]
+        "tls-server-name" tls_server_name: String,
+        /// Accept any certificate [false]
+        #[arg(num_args = 0..=1, default_missing_value = "true")]
+        "tls-insecure" tls_insecure: bool,
         /// Process id of the server, to report its CPU per request
         "server-pid" server_pid: Amount,
     }
@@ -93,6 +111,8 @@ section! {
         "request-timeout" request_timeout: Span,
         /// Wait before a lost connection is opened again, or `never` [100ms]
         "reconnect" reconnect: Reconnect,
+        /// user, or kernel: measure also from the kernel's stamp of sending to that of receiving [user]
+        "timestamps" timestamps: Timestamps,
     }
 }
 

@@ -106,7 +106,8 @@ pub fn result(about: &About<'_>, step: &Step) -> Value {
         "kind": "result", "step": step.number, "loop": about.plan.loop_words(), "rate": step.rate, "seconds": step.seconds,
         "throughput": step.throughput(), "achieved": step.achieved(), "hit_ratio": step.total.hit_ratio(about.reads),
         "latency": latencies(&step.latency()), "service": latencies(&step.total.service()),
-        "first_byte": latencies(&step.total.first_byte), "slip": latencies(&step.total.slip), "commands": commands,
+        "first_byte": latencies(&step.total.first_byte),
+        "kernel": latencies(&step.total.kernel), "slip": latencies(&step.total.slip), "commands": commands,
         "counts": counts, "error_words": step.total.error_words, "server_cpu_ns": step.server_cpu_ns,
         "partial": step.partial, "void": step.void, "warnings": step.warnings, "failures": step.failures(),
     })

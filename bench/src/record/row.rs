@@ -119,6 +119,7 @@ pub fn row(interval: &Interval, commands: &[String], reads: &[usize], begun_unix
     row.push_latencies("latency", &sample.latency());
     row.push_latencies("service", &sample.service());
     row.push_latencies("first_byte", &sample.first_byte);
+    row.push_latencies("kernel", &sample.kernel);
     row.push_latencies("slip", &sample.slip);
     for (name, command) in commands.iter().zip(&sample.commands) {
         for of in Of::ALL {

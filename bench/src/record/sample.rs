@@ -87,6 +87,8 @@ counters! {
         "backfills" Backfills,
         /// Requests sent again to the node that a MOVED or ASK named.
         "redirects" Redirects,
+        /// Replies that the kernel's clock did not measure although it was asked to.
+        "unstamped" Unstamped,
         /// CPU time of the workers.
         "generator_cpu_ns" CpuNs,
         /// Time the workers were ready to run and were not run.
@@ -130,6 +132,8 @@ pub struct Sample {
     pub commands: Vec<CommandSample>,
     /// From the send time to the first byte of the reply.
     pub first_byte: Latencies,
+    /// From the kernel's stamp of sending to its stamp of receiving; empty without `timestamps = "kernel"`.
+    pub kernel: Latencies,
     /// How late requests were sent although a connection was free: the generator's own fault.
     pub slip: Latencies,
     /// Errors by the server's words.
@@ -152,6 +156,7 @@ impl Sample {
             counts: [0; All::ALL.len()],
             commands: vec![CommandSample::default(); commands],
             first_byte: Latencies::new(),
+            kernel: Latencies::new(),
             slip: Latencies::new(),
             error_words: BTreeMap::new(),
             connections: 0,
@@ -248,6 +253,7 @@ impl Sample {
             mine.service.add(&theirs.service);
         }
         self.first_byte.add(&other.first_byte);
+        self.kernel.add(&other.kernel);
         self.slip.add(&other.slip);
         for (words, n) in &other.error_words {
             self.error_n(words.clone(), *n);

@@ -106,6 +106,9 @@ fn latencies(about: &About<'_>, step: &Step) -> String {
         row("generator's own slip", &step.total.slip);
     }
     row("to the first byte", &step.total.first_byte);
+    if step.total.kernel.count() > 0 {
+        row("by the kernel's clock", &step.total.kernel);
+    }
     out
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Always true: every slot has an owner, or the run does not start. Called by the conductor.
 
+use super::route::SLOTS;
+use super::tls::TlsSettings;
+use crate::config::plan::{Endpoint, Plan};
+use crate::wire::resp::push_command;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
-
-use super::route::SLOTS;
-use crate::config::plan::Endpoint;
 
 /// The nodes, and the place of each slot's owner among them.
 pub(super) type Slots = (Vec<Endpoint>, Vec<u16>);
@@ -15,20 +15,38 @@ pub(super) type Slots = (Vec<Endpoint>, Vec<u16>);
 /// Most bytes of an answer to CLUSTER SLOTS: 16,384 slots of at most 200 bytes.
 const ANSWER_LEN_BYTES_MAX: usize = 4 << 20;
 
-/// Asks `seed` for the cluster's slots: the nodes, and the place of each slot's node among them.
+/// A socket, plain or sealed.
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+/// Asks the first endpoint for the cluster's slots: the nodes, and the place of each slot's node among them.
 ///
 /// # Errors
 /// A sentence that says what was answered.
-pub(super) fn discover(seed: &Endpoint, timeout: Duration) -> Result<Slots, String> {
+pub(super) fn discover(plan: &Plan, tls: Option<&TlsSettings>) -> Result<Slots, String> {
+    let (seed, timeout, login) = (&plan.endpoints[0], plan.connect_timeout, &plan.login);
     let io = |error: std::io::Error| format!("{}: {error}", seed.name);
-    let mut stream = TcpStream::connect_timeout(&seed.address, timeout).map_err(io)?;
-    stream.set_read_timeout(Some(timeout)).map_err(io)?;
-    stream.write_all(b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n").map_err(io)?;
+    let socket = TcpStream::connect_timeout(&seed.address, timeout).map_err(io)?;
+    socket.set_read_timeout(Some(timeout)).map_err(io)?;
+    let mut stream: Box<dyn Stream> = match tls {
+        Some(tls) => Box::new(tls.stream(&seed.name, socket)?),
+        None => Box::new(socket),
+    };
+    let mut questions = Vec::new();
+    if !login.password.is_empty() {
+        let words = ["AUTH", &login.username, &login.password];
+        let words: Vec<&[u8]> =
+            words.iter().filter(|w| !w.is_empty()).map(|w| w.as_bytes()).collect();
+        push_command(&mut questions, words.into_iter());
+    }
+    push_command(&mut questions, [&b"CLUSTER"[..], b"SLOTS"].into_iter());
+    stream.write_all(&questions).map_err(io)?;
     let mut bytes = Vec::new();
     let mut chunk = [0; 16 << 10];
     loop {
         let mut reader = Reader { bytes: &bytes, at: 0 };
-        if let Some(reply) = reader.reply(0)? {
+        let logged_in = login.password.is_empty() || reader.reply(0)?.is_some();
+        if logged_in && let Some(reply) = reader.reply(0)? {
             return slots(&reply, seed);
         }
         if bytes.len() > ANSWER_LEN_BYTES_MAX {

@@ -14,10 +14,11 @@ use kompio::{Config, Handle, KompioBuilder, Server, Shutdown};
 
 use super::route::Router;
 use super::shared::{Roster, Shared, SharedRef, Task, Told};
+use super::tls::TlsSettings;
 use super::verdict::{BUSY_PERMILLE, Step};
 use super::worker::Worker;
 use super::{cluster, feed, server_cpu};
-use crate::config::choices::{Protocol, Verify};
+use crate::config::choices::{Protocol, Timestamps, Verify};
 use crate::config::plan::Plan;
 use crate::record::sample::{All, Sample};
 use crate::rng::mix64;
@@ -121,6 +122,9 @@ pub enum RunError {
         /// Why not all.
         why: String,
     },
+    /// TLS as configured.
+    #[error(transparent)]
+    Tls(#[from] super::tls::TlsError),
     /// The trace cannot be read.
     #[error(transparent)]
     Trace(#[from] crate::trace::TraceError),
@@ -170,6 +174,10 @@ fn kompio_config(plan: &Plan) -> Result<Config, RunError> {
         let cpus = list.join(",").parse().map_err(|e| RunError::Start(format!("{e}")))?;
         config.cpus = Some(cpus);
     }
+    if plan.timestamps == Timestamps::Kernel {
+        // A stamped receive begins with a header, for which there must be room in every buffer.
+        config.incremental_buffers = false;
+    }
     // A client never stops reading because it has much to send: a server that waits for its replies to
     // be read would wait for ever.
     config.output_high_water_bytes = 1 << 40;
@@ -194,9 +202,10 @@ impl Conductor {
                 |error| RunError::Unreachable { endpoint: endpoint.name.clone(), error },
             )?;
         }
+        let tls = plan.tls.as_ref().map(TlsSettings::new).transpose()?;
         let router = if plan.cluster {
-            let (nodes, owners) = cluster::discover(&plan.endpoints[0], plan.connect_timeout)
-                .map_err(RunError::Cluster)?;
+            let (nodes, owners) =
+                cluster::discover(&plan, tls.as_ref()).map_err(RunError::Cluster)?;
             plan.endpoints = nodes;
             // Each thread needs a connection to each node.
             plan.connections = plan.connections.max(plan.threads * plan.endpoints.len());
@@ -216,6 +225,7 @@ impl Conductor {
         let shared = Arc::new(Shared {
             roster: Roster::new(&plan),
             router,
+            tls,
             pool: Pool::shared(),
             ledger: (plan.verify == Verify::Full).then(|| Ledger::new(plan.key_count)),
             run: mix64(started ^ u64::from(std::process::id()) << 40) as u32,

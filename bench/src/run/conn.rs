@@ -4,10 +4,13 @@
 //! arrive and never gathered; after garbage nothing more is read. Called by the worker.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use kompio::ConnToken;
+use kompio::{ConnToken, OutBuf};
 
-use super::pending::{Pending, Request};
+use super::pending::{Extra, Flight, Pending, Request};
+use super::stamps::Stamps;
+use super::tls::Tls;
 use super::work::Work;
 use crate::record::sample::{All, Of};
 use crate::wire::{Codec, Expect, Garbage, Login, Outcome, Step, excerpt};
@@ -22,14 +25,16 @@ pub(super) enum State {
     Down,
     /// On its way.
     Connecting,
-    /// Established; its greeting is not answered yet.
+    /// Established; TLS is being agreed upon.
+    Securing,
+    /// Its greeting is not answered yet.
     Greeting,
     /// Carries requests.
     Up,
 }
 
 #[derive(Debug)]
-struct Value {
+pub(super) struct Value {
     left: usize,
     check: Option<Check>,
     id: u64,
@@ -43,21 +48,27 @@ pub(super) struct Conn<C> {
     pub(super) endpoint: u16,
     pub(super) token: Option<ConnToken>,
     pub(super) state: State,
+    pub(super) tls: Option<Box<Tls>>,
+    /// The kernel's clock, where it was asked for.
+    pub(super) stamps: Option<Box<Stamps>>,
+    /// When the kernel received what is being read.
+    pub(super) received: Option<Duration>,
     /// When the connection was begun or the greeting was sent.
     pub(super) since_ns: u64,
-    pub(super) pending: VecDeque<Pending>,
+    pub(super) pending: Flight,
     /// Keys of the mgets in `pending`, in order.
     pub(super) keys: VecDeque<(u64, Floor)>,
     /// Requests that follow from replies and come before any other.
     pub(super) follow: VecDeque<Request>,
     /// Whether it stands in the worker's list of connections with room.
     pub(super) listed: bool,
-    value: Option<Value>,
+    pub(super) value: Option<Value>,
     greeting: Expect,
     /// Which keys of the reply in progress were found.
     found: u128,
     token_seen: u64,
-    first_byte_ns: u64,
+    /// When the first byte of the reply in progress came; 0 between replies.
+    pub(super) first_byte_ns: u64,
 }
 
 impl<C: Codec> Conn<C> {
@@ -67,8 +78,11 @@ impl<C: Codec> Conn<C> {
             endpoint,
             token: None,
             state: State::Down,
+            tls: None,
+            stamps: None,
+            received: None,
             since_ns: 0,
-            pending: VecDeque::new(),
+            pending: Flight::default(),
             keys: VecDeque::new(),
             follow: VecDeque::new(),
             listed: false,
@@ -91,11 +105,21 @@ impl<C: Codec> Conn<C> {
         debug_assert!(self.pending.is_empty());
         self.codec = C::new();
         self.codec.login(login);
+        self.tls = None;
+        self.stamps = None;
         self.value = None;
         self.found = 0;
         self.first_byte_ns = 0;
         self.keys.clear();
         self.follow.clear();
+    }
+
+    /// Seals what was written from `from` on, where TLS is spoken.
+    #[inline]
+    pub(super) fn seal(&mut self, out: &mut OutBuf, from: usize) {
+        if let Some(tls) = &mut self.tls {
+            tls.seal(out.as_mut_vec(), from);
+        }
     }
 
     /// Notes that the greeting was sent.
@@ -130,6 +154,9 @@ impl<C: Codec> Conn<C> {
                     work.judge(&check, id, floor);
                 }
             }
+            if self.between_replies() {
+                used += self.receive_whole(&data[used..], now_ns, work);
+            }
             let rest = &data[used..];
             if self.state == State::Greeting {
                 match self.codec.step(rest, self.greeting)? {
@@ -139,6 +166,9 @@ impl<C: Codec> Conn<C> {
                         continue;
                     }
                     Step::More => return Ok(used),
+                    Step::Done { outcome: Outcome::Error(words), .. } => {
+                        return Err(Garbage::Refused { words: excerpt(&rest[words]) });
+                    }
                     _ => {
                         return Err(Garbage::Unexpected {
                             text: excerpt(rest),
@@ -147,7 +177,7 @@ impl<C: Codec> Conn<C> {
                     }
                 }
             }
-            let Some(pending) = self.pending.front().copied() else {
+            let Some(pending) = self.pending.front() else {
                 return if rest.is_empty() {
                     Ok(used)
                 } else {
@@ -173,7 +203,7 @@ impl<C: Codec> Conn<C> {
                         Outcome::Error(range) => &rest[range.clone()],
                         _ => &[],
                     };
-                    self.pending.pop_front();
+                    self.pending.pop();
                     self.complete(&pending, &outcome, words, now_ns, work);
                     used += n;
                 }
@@ -236,6 +266,7 @@ impl<C: Codec> Conn<C> {
         work: &mut Work,
     ) {
         self.first_byte_ns = 0;
+        self.clock(pending.request.measured, work);
         let found = std::mem::take(&mut self.found);
         let request = &pending.request;
         self.settle(pending, outcome, work);
@@ -258,6 +289,17 @@ impl<C: Codec> Conn<C> {
             Outcome::Ok => self.succeeded(pending, found, now_ns, work),
         }
         self.keys.drain(..usize::from(pending.keys));
+    }
+
+    /// Records what the kernel's clock says of the reply.
+    #[inline]
+    fn clock(&mut self, measured: bool, work: &mut Work) {
+        let Some(stamps) = &mut self.stamps else { return };
+        match stamps.answered(self.received) {
+            Some(took_ns) if measured => work.sample.kernel.record(took_ns),
+            None if measured => work.sample.add(All::Unstamped, 1),
+            _ => {}
+        }
     }
 
     /// Tells the ledger how a write ended.
@@ -297,7 +339,7 @@ impl<C: Codec> Conn<C> {
                 self.follow.push_back(Request {
                     verb: Verb::Cas,
                     intended_ns: now_ns,
-                    token: self.token_seen,
+                    extra: Extra { token: self.token_seen, ..request.extra },
                     ..*request
                 });
             }

@@ -9,6 +9,7 @@ use super::conductor::{Conductor, Observer, RunError};
 use super::verdict::Step;
 use crate::config::plan::SearchPlan;
 use crate::record::sample::Of;
+use crate::record::words::time;
 
 /// Most steps of a search: coarse ones over ten powers of ten at 1.05, and the bisection.
 const STEPS_MAX: u32 = 1000;
@@ -39,11 +40,11 @@ pub fn judge(promise: &SearchPlan, step: &Step) -> Result<(), String> {
     for (name, q, limit) in
         [("p50", 0.5, promise.p50), ("p99", 0.99, promise.p99), ("p99.9", 0.999, promise.p999)]
     {
-        let got = Duration::from_nanos(latency.quantile_ns(q));
+        let got_ns = latency.quantile_ns(q);
         if let Some(limit) = limit
-            && got > limit
+            && Duration::from_nanos(got_ns) > limit
         {
-            return Err(format!("{name} {got:?} is above {limit:?}"));
+            return Err(format!("{name} {} is above {limit:?}", time(got_ns)));
         }
     }
     let achieved = step.achieved().unwrap_or(0.0);

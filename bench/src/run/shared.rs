@@ -13,6 +13,7 @@ use crate::config::plan::{MEMCACHE_KEY_LEN_BYTES_MAX, Plan};
 use crate::record::sample::Sample;
 use crate::rng::mix64;
 use crate::run::route::Router;
+use crate::run::tls::TlsSettings;
 use crate::workload::content::Pool;
 use crate::workload::key_hash;
 use crate::workload::ledger::Ledger;
@@ -125,6 +126,7 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) roster: Roster,
     pub(crate) router: Router,
+    pub(crate) tls: Option<TlsSettings>,
     pub(crate) pool: &'static Pool,
     pub(crate) ledger: Option<Ledger>,
     /// Tells values of this run from those of earlier ones.

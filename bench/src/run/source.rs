@@ -4,7 +4,7 @@
 //! Called by the worker, which owns one for each task.
 
 use super::feed::{Fed, Feed};
-use super::pending::Request;
+use super::pending::{Extra, Request};
 use super::shared::Shared;
 use crate::config::choices::{Arrival, TraceSpeed};
 use crate::rng::Rng;
@@ -165,12 +165,8 @@ impl Source {
                     verb: Verb::Set,
                     id,
                     intended_ns: now_ns,
-                    key_len: 0,
-                    value_len: 0,
-                    ttl_s: 0,
-                    token: 0,
-                    redirects: 0,
                     measured: false,
+                    extra: Extra::default(),
                 })
             }
             Self::TraceFast(schedule) => {
@@ -248,17 +244,7 @@ fn drawn(shared: &Shared, draw: &mut Draw, intended_ns: u64, measure_ns: u64) ->
         Verb::Cas => Verb::Gets,
         verb => verb,
     };
-    Request {
-        verb,
-        id,
-        intended_ns,
-        key_len: 0,
-        value_len: 0,
-        ttl_s: 0,
-        token: 0,
-        redirects: 0,
-        measured: intended_ns >= measure_ns,
-    }
+    Request { verb, id, intended_ns, measured: intended_ns >= measure_ns, extra: Extra::default() }
 }
 
 /// The next of the trace; its recorded time stands in `intended_ns`.
@@ -269,12 +255,13 @@ fn fed(draw: &mut Draw, now_ns: u64, measure_ns: u64) -> Next {
             verb: r.verb,
             id: r.id,
             intended_ns: r.at_ns,
-            key_len: r.key_len,
-            value_len: r.value_len,
-            ttl_s: r.ttl_s,
-            token: 0,
-            redirects: 0,
             measured: now_ns >= measure_ns,
+            extra: Extra {
+                key_len: r.key_len,
+                value_len: r.value_len,
+                ttl_s: r.ttl_s,
+                ..Extra::default()
+            },
         }),
         Fed::Later => Next::At(now_ns + FEED_WAIT_NS),
         Fed::End => Next::End,

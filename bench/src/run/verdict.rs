@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::hist::Latencies;
 use crate::record::sample::{All, Of, Sample};
+use crate::record::words::time;
 
 /// A worker that was on its processor for this share of an interval had none to spare.
 pub const BUSY_PERMILLE: u64 = 950;
@@ -69,8 +70,8 @@ impl Step {
         let slip_ns = self.total.slip.quantile_ns(0.99);
         if self.total.slip.count() > 0 && u128::from(slip_ns) > slip_limit.as_nanos() {
             self.void.push(format!(
-                "the generator was late by itself: p99 of the schedule slip is {:?}, above the limit of {slip_limit:?}",
-                Duration::from_nanos(slip_ns)
+                "the generator was late by itself: p99 of the schedule slip is {}, above the limit of {slip_limit:?}",
+                time(slip_ns)
             ));
         }
         if self.intervals > 0

@@ -115,7 +115,7 @@ impl Work {
     /// Whether the key that came with a value is the key of `id`.
     pub(super) fn is_key_of(&mut self, key: &[u8], request: &Request, id: u64) -> bool {
         self.scratch.clear();
-        let len = self.shared.key_len(id, request.key_len);
+        let len = self.shared.key_len(id, request.extra.key_len);
         write_key(&mut self.scratch, id, len, request.verb == Verb::Incr);
         self.scratch == key
     }
@@ -132,10 +132,40 @@ impl Work {
         flags.is_none_or(|flags| flags == flags_of(id))
     }
 
+    /// A plain read's value came whole; whoever calls counts it as verified.
+    #[inline]
+    pub(super) fn judge_whole(
+        &mut self,
+        id: u64,
+        key: Option<&[u8]>,
+        flags: Option<u32>,
+        value: &[u8],
+        floor: Floor,
+    ) {
+        if let Some(key) = key {
+            self.scratch.clear();
+            write_key(&mut self.scratch, id, self.shared.key_len(id, 0), false);
+            if self.scratch != key {
+                return self.wrong(id, "names a key that was not asked for");
+            }
+        }
+        if !self.flags_fit(id, flags) {
+            self.wrong(id, "has other client flags than were stored");
+        }
+        match Check::whole(self.shared.pool, key_hash(id), value) {
+            Finding::Whole(Some(stamp)) => self.judge_age(stamp, id, floor),
+            found => self.find(found, id, floor),
+        }
+    }
+
     /// A value is complete.
     pub(super) fn judge(&mut self, check: &Check, id: u64, floor: Floor) {
         self.sample.add(All::Verified, 1);
-        match check.finish() {
+        self.find(check.finish(), id, floor);
+    }
+
+    fn find(&mut self, finding: Finding, id: u64, floor: Floor) {
+        match finding {
             Finding::Wrong => self.wrong(id, "is not a value of this key"),
             Finding::Torn => {
                 self.sample.add(All::Torn, 1);
@@ -152,6 +182,10 @@ impl Work {
     fn judge_age(&mut self, stamp: Stamp, id: u64, floor: Floor) {
         let Some(ledger) = &self.shared.ledger else { return };
         let version = (stamp.run == self.shared.run).then_some(stamp.version);
+        // The newest that was acknowledged, as nearly always: no need to look at the key's entry again.
+        if version.unwrap_or(0) == floor.version {
+            return;
+        }
         let Err(stale) = ledger.judge(id, floor, version) else { return };
         let (counter, words) = match stale {
             Stale::Overwritten => (All::Stale, "an acknowledged write was newer"),
@@ -189,7 +223,7 @@ impl Work {
         let server = self.shared.plan.endpoints.iter().position(|e| e.name == node);
         let (Ok(slot), Some(server)) = (slot.parse(), server) else { return false };
         // Nodes that send a request around for ever answer it with an error in the end.
-        if request.redirects == REDIRECTS_MAX {
+        if request.extra.redirects == REDIRECTS_MAX {
             return false;
         }
         self.in_flight -= 1;
@@ -198,7 +232,8 @@ impl Work {
         if !asking {
             self.shared.router.moved(slot, server as u16);
         }
-        let request = Request { redirects: request.redirects + 1, ..*request };
+        let mut request = *request;
+        request.extra.redirects += 1;
         self.redirects.push_back(Redirect { request, server, asking });
         true
     }

@@ -16,18 +16,21 @@ use kompio::{CloseReason, ConnToken, Consumed, DriverCtx, EventHandler, OutBuf};
 
 use super::by_reference::{BY_REFERENCE_LEN_BYTES_MIN, splice};
 use super::conn::{Conn, State};
-use super::pending::{Pending, Request};
+use super::pending::{Extra, Packed, Pending, Request};
 use super::route::Router;
 use super::shared::{SharedRef, Task, Told, flags_of, write_key};
+use super::short::ReadTemplate;
 use super::source::{Draw, Next, Source};
+use super::stamps::Stamps;
 use super::work::Work;
-use crate::config::choices::Reconnect;
+use crate::config::choices::{Reconnect, Timestamps};
 use crate::record::sample::{All, Of, Sample};
 use crate::wire::{Codec, Condition, Garbage, Keys, Store};
 use crate::workload::content::Stamp;
 use crate::workload::key_hash;
 use crate::workload::keys::KeySource;
 use crate::workload::mix::{Part, Verb};
+use crate::workload::spread::Spread;
 
 const TIMER_PUMP: u64 = 1;
 const TIMER_BOUNDARY: u64 = 2;
@@ -75,6 +78,8 @@ pub(super) struct Worker<C> {
     told_ready: bool,
     down_since_ns: Option<u64>,
     last_failure: String,
+    /// Plain reads are sent from it, where the plan allows.
+    read_template: Option<ReadTemplate>,
     scratch: Vec<u8>,
     keys: Keys,
     clock: (u64, u64, u64),
@@ -95,6 +100,10 @@ impl<C: Codec> Worker<C> {
             .and_then(Option::take);
         let keys =
             KeySource::new(&plan.law, plan.key_count, plan.seed, id as u64, plan.threads as u64);
+        let read_template = match (&plan.trace, &plan.key_length) {
+            (None, Spread::Fixed(len)) => ReadTemplate::new(&mut C::new(), *len as usize),
+            _ => None,
+        };
         Self {
             work: Work::new(shared.clone(), id),
             conns,
@@ -109,6 +118,7 @@ impl<C: Codec> Worker<C> {
             told_ready: false,
             down_since_ns: None,
             last_failure: String::new(),
+            read_template,
             scratch: Vec::new(),
             keys: Keys::default(),
             clock: (0, 0, 0),
@@ -162,14 +172,13 @@ impl<C: Codec> Worker<C> {
     /// Gives up everything in flight on a connection and closes it.
     fn fail(&mut self, ctx: &mut DriverCtx, number: u32, now_ns: u64) {
         let timeout_ns = self.shared.plan.request_timeout.as_nanos() as u64;
-        let conn = &mut self.conns[number as usize];
         let mut again = Vec::new();
-        let pending: Vec<Pending> = conn.pending.drain(..).collect();
-        for pending in &pending {
+        while let Some(pending) = self.conns[number as usize].pending.pop() {
             let overdue = now_ns.saturating_sub(pending.sent_ns) >= timeout_ns;
-            self.work.given_up(pending, now_ns, if overdue { Of::Timeouts } else { Of::Lost });
+            self.work.given_up(&pending, now_ns, if overdue { Of::Timeouts } else { Of::Lost });
             again.push(pending.request.id);
         }
+        let conn = &mut self.conns[number as usize];
         again.extend(conn.follow.drain(..).filter(|r| r.verb == Verb::Set).map(|r| r.id));
         if let Source::Prefill { again: queue, .. } = &mut self.source {
             queue.extend(again);
@@ -264,6 +273,7 @@ impl<C: Codec> Worker<C> {
                 continue;
             };
             left -= 1;
+            let from = out.bytes().len();
             if redirect.is_some_and(|r| r.asking) {
                 self.issue(
                     number,
@@ -283,6 +293,7 @@ impl<C: Codec> Worker<C> {
                     self.issue(number, &mut out, request, now_ns);
                 }
             }
+            self.conns[number as usize].seal(&mut out, from);
             ctx.put_out(token, out);
             self.list(number);
             now_ns = self.shared.now_ns();
@@ -326,7 +337,7 @@ impl<C: Codec> Worker<C> {
             return 0;
         }
         self.scratch.clear();
-        let len = self.shared.key_len(request.id, request.key_len);
+        let len = self.shared.key_len(request.id, request.extra.key_len);
         write_key(&mut self.scratch, request.id, len, is_counter(request.verb));
         self.shared.router.server(&self.scratch) as usize
     }
@@ -350,12 +361,32 @@ impl<C: Codec> Worker<C> {
             let due_ns = request.intended_ns.max(self.room_ns);
             self.work.sample.slip.record(now_ns.saturating_sub(due_ns));
         }
+        if request.verb == Verb::Get
+            && request.extra == Extra::default()
+            && let Some(template) = &self.read_template
+        {
+            let floor = self.work.floor(request.id);
+            let out = out.as_mut_vec();
+            let before = out.len();
+            template.write(out, request.id);
+            self.work.sample.add(All::BytesSent, (out.len() - before) as u64);
+            self.work.count(&request, Of::Requests, 1);
+            self.work.in_flight += 1;
+            let Request { id, intended_ns, measured, .. } = request;
+            let read = Packed::read(id, now_ns, intended_ns, measured, floor);
+            let conn = &mut self.conns[number as usize];
+            conn.pending.push_read(read);
+            if let Some(stamps) = &mut conn.stamps {
+                stamps.requested(out.len() - before);
+            }
+            return;
+        }
         let before = out.total_len();
         let mut pending =
             Pending { request, sent_ns: now_ns, floor: Default::default(), keys: 0, write: false };
         self.scratch.clear();
         let id = request.id;
-        let key_len = self.shared.key_len(id, request.key_len);
+        let key_len = self.shared.key_len(id, request.extra.key_len);
         write_key(&mut self.scratch, id, key_len, is_counter(request.verb));
         match request.verb {
             Verb::Get | Verb::Gets => {
@@ -365,7 +396,8 @@ impl<C: Codec> Worker<C> {
             }
             Verb::Set => pending.write = self.store(number, out, &request, Condition::Always),
             Verb::Cas => {
-                pending.write = self.store(number, out, &request, Condition::Token(request.token))
+                pending.write =
+                    self.store(number, out, &request, Condition::Token(request.extra.token))
             }
             Verb::MGet => pending.keys = self.get_many(number, out, &request),
             Verb::Template(index) => self.template(number, out, &request, index),
@@ -394,13 +426,17 @@ impl<C: Codec> Worker<C> {
         self.work.sample.add(All::BytesSent, (out.total_len() - before) as u64);
         self.work.count(&request, Of::Requests, 1);
         self.work.in_flight += 1;
-        self.conns[number as usize].pending.push_back(pending);
+        let conn = &mut self.conns[number as usize];
+        conn.pending.push(pending);
+        if let Some(stamps) = &mut conn.stamps {
+            stamps.requested(out.total_len() - before);
+        }
     }
 
     fn ttl_s(&mut self, request: &Request) -> u32 {
         let Some(ttl) = &self.shared.plan.ttl else { return 0 };
         let word = self.draw.keys.rng().word();
-        u32::try_from(ttl.draw(word, u64::from(request.ttl_s))).unwrap_or(u32::MAX)
+        u32::try_from(ttl.draw(word, u64::from(request.extra.ttl_s))).unwrap_or(u32::MAX)
     }
 
     /// Writes a store; gives whether the ledger counts it as a write.
@@ -412,13 +448,16 @@ impl<C: Codec> Worker<C> {
         condition: Condition,
     ) -> bool {
         let id = request.id;
-        let len = self.shared.value_len(id, request.value_len);
+        let len = self.shared.value_len(id, request.extra.value_len);
         let ttl_s = self.ttl_s(request);
         let stamp = Stamp { run: self.shared.run, version: self.work.begin_write(id) };
         let store = Store { len, flags: flags_of(id), ttl_s, condition };
         let (pool, hash) = (self.shared.pool, key_hash(id));
-        let codec = &mut self.conns[number as usize].codec;
-        if len < BY_REFERENCE_LEN_BYTES_MIN {
+        let conn = &mut self.conns[number as usize];
+        // What is sealed is copied anyway.
+        let copied = len < BY_REFERENCE_LEN_BYTES_MIN || conn.tls.is_some();
+        let codec = &mut conn.codec;
+        if copied {
             codec.store(out.as_mut_vec(), &self.scratch, store, |out| {
                 pool.write(out, hash, stamp, len)
             });
@@ -452,7 +491,7 @@ impl<C: Codec> Worker<C> {
     fn template(&mut self, number: u32, out: &mut OutBuf, request: &Request, index: u8) {
         self.keys.clear();
         let (id, pool) = (request.id, self.shared.pool);
-        let len = self.shared.value_len(id, request.value_len);
+        let len = self.shared.value_len(id, request.extra.value_len);
         let stamp = Stamp { run: self.shared.run, version: 0 };
         let rng = self.draw.keys.rng();
         for argument in &self.shared.plan.mix.templates[index as usize].arguments {
@@ -478,6 +517,7 @@ impl<C: Codec> Worker<C> {
             return;
         }
         let Some(mut out) = ctx.take_out(token) else { return };
+        let from = out.bytes().len();
         let now_ns = self.shared.now_ns();
         while self.conns[number as usize].has_room(self.shared.plan.pipeline_depth)
             && let Some(request) = self.conns[number as usize].follow.pop_front()
@@ -487,7 +527,113 @@ impl<C: Codec> Worker<C> {
             self.issue(number, &mut out, request, now_ns);
             self.work.open_loop = open;
         }
+        self.conns[number as usize].seal(&mut out, from);
         ctx.put_out(token, out);
+    }
+
+    // ---- what arrives -----------------------------------------------------------------------
+
+    /// The connection speaks plainly now: the greeting goes out, if there is one.
+    fn greet(&mut self, ctx: &mut DriverCtx, number: u32, token: ConnToken) {
+        let Some(mut out) = ctx.take_out(token) else { return };
+        let from = out.bytes().len();
+        let conn = &mut self.conns[number as usize];
+        match conn.codec.greet(out.as_mut_vec()) {
+            Some(expect) => conn.greet(expect),
+            None => conn.state = State::Up,
+        }
+        if let Some(stamps) = &mut conn.stamps {
+            stamps.wrote(out.bytes().len() - from);
+        }
+        conn.seal(&mut out, from);
+        ctx.put_out(token, out);
+        if self.conns[number as usize].state == State::Up {
+            self.came_up(number);
+        }
+    }
+
+    /// Asks for the kernel's clock, before the first byte.
+    fn stamp(&mut self, ctx: &mut DriverCtx, number: u32, token: ConnToken) -> std::io::Result<()> {
+        if !ctx.stamp_receives(token) {
+            return Err(std::io::Error::other("a receive is under way already"));
+        }
+        let socket = ctx.descriptor(token).ok_or(std::io::ErrorKind::NotConnected)?;
+        self.conns[number as usize].stamps = Some(Box::new(Stamps::enable(socket)?));
+        Ok(())
+    }
+
+    /// What TLS has to say by itself goes out.
+    fn say(&mut self, ctx: &mut DriverCtx, number: u32, token: ConnToken) {
+        let Some(mut out) = ctx.take_out(token) else { return };
+        let from = out.bytes().len();
+        self.conns[number as usize].seal(&mut out, from);
+        ctx.put_out(token, out);
+    }
+
+    /// Bytes of a sealed connection.
+    fn on_sealed(
+        &mut self,
+        ctx: &mut DriverCtx,
+        number: u32,
+        token: ConnToken,
+        data: &[u8],
+        now_ns: u64,
+    ) {
+        let Some(mut tls) = self.conns[number as usize].tls.take() else { return };
+        let opened = tls.open(data);
+        let ready = tls.is_ready();
+        let mut plain = std::mem::take(&mut tls.plain);
+        self.conns[number as usize].tls = Some(tls);
+        // An alert goes out even when what came could not be opened.
+        self.say(ctx, number, token);
+        if let Err(why) = opened {
+            return self.lost(ctx, number, &format!("TLS: {why}"));
+        }
+        if ready && self.conns[number as usize].state == State::Securing {
+            self.greet(ctx, number, token);
+        }
+        if !plain.is_empty()
+            && let Ok(used) = self.on_plain(ctx, number, token, &plain, now_ns)
+        {
+            plain.drain(..used);
+            if let Some(tls) = &mut self.conns[number as usize].tls {
+                tls.plain = plain;
+            }
+        }
+    }
+
+    /// Plain bytes; gives how many are done with, or nothing of a connection that was given up.
+    fn on_plain(
+        &mut self,
+        ctx: &mut DriverCtx,
+        number: u32,
+        token: ConnToken,
+        data: &[u8],
+        now_ns: u64,
+    ) -> Result<usize, ()> {
+        let conn = &mut self.conns[number as usize];
+        let was = conn.state;
+        let had_room = conn.listed;
+        match conn.receive(data, now_ns, &mut self.work) {
+            Ok(used) => {
+                self.work.sample.add(All::BytesReceived, used as u64);
+                if was == State::Greeting && conn.state == State::Up {
+                    self.came_up(number);
+                }
+                self.follow(ctx, number, token);
+                if !had_room {
+                    if self.held.is_some() {
+                        self.room_ns = now_ns;
+                    }
+                    self.list(number);
+                }
+                Ok(used)
+            }
+            Err(garbage) => {
+                self.garbage(ctx, number, &garbage);
+                Err(())
+            }
+        }
     }
 
     // ---- time -------------------------------------------------------------------------------
@@ -639,8 +785,8 @@ impl<C: Codec> Worker<C> {
         for number in 0..self.conns.len() {
             let conn = &self.conns[number];
             let since_ns = match conn.state {
-                State::Greeting => Some(conn.since_ns),
-                _ => conn.pending.front().map(|p| p.sent_ns),
+                State::Greeting | State::Securing => Some(conn.since_ns),
+                _ => conn.pending.peek().map(|p| p.sent_ns),
             };
             if since_ns.is_some_and(|since| now_ns.saturating_sub(since) >= timeout_ns) {
                 let name = &plan_name(&self.shared, conn.endpoint);
@@ -705,42 +851,40 @@ impl<C: Codec> EventHandler for Worker<C> {
             return;
         }
         conn.since_ns = self.shared.now_ns();
-        let Some(mut out) = ctx.take_out(token) else { return };
-        match conn.codec.greet(out.as_mut_vec()) {
-            Some(expect) => conn.greet(expect),
-            None => conn.state = State::Up,
+        if let Some(settings) = &self.shared.tls {
+            let name = &self.shared.plan.endpoints[conn.endpoint as usize].name;
+            match settings.session(name) {
+                Ok(tls) => conn.tls = Some(Box::new(tls)),
+                Err(why) => return self.lost(ctx, number, &why),
+            }
+            conn.state = State::Securing;
+            return self.say(ctx, number, token);
         }
-        ctx.put_out(token, out);
-        if self.conns[number as usize].state == State::Up {
-            self.came_up(number);
+        if self.shared.plan.timestamps == Timestamps::Kernel
+            && let Err(error) = self.stamp(ctx, number, token)
+        {
+            return self.lost(ctx, number, &format!("no kernel timestamps: {error}"));
         }
+        self.greet(ctx, number, token);
     }
 
     fn on_data(&mut self, ctx: &mut DriverCtx, token: ConnToken, data: &[u8]) -> Consumed {
         let Some(number) = self.number_of(token) else { return Consumed::Bytes(data.len()) };
         let now_ns = self.shared.now_ns();
+        if self.conns[number as usize].tls.is_some() {
+            self.on_sealed(ctx, number, token, data, now_ns);
+            return Consumed::Bytes(data.len());
+        }
         let conn = &mut self.conns[number as usize];
-        let was = conn.state;
-        let had_room = conn.listed;
-        match conn.receive(data, now_ns, &mut self.work) {
-            Ok(used) => {
-                self.work.sample.add(All::BytesReceived, used as u64);
-                if was == State::Greeting && conn.state == State::Up {
-                    self.came_up(number);
-                }
-                self.follow(ctx, number, token);
-                if !had_room {
-                    if self.held.is_some() {
-                        self.room_ns = now_ns;
-                    }
-                    self.list(number);
-                }
-                Consumed::Bytes(used)
-            }
-            Err(garbage) => {
-                self.garbage(ctx, number, &garbage);
-                Consumed::Bytes(data.len())
-            }
+        if let Some(stamps) = &mut conn.stamps
+            && let Some(socket) = ctx.descriptor(token)
+        {
+            stamps.collect(socket);
+            conn.received = ctx.received_at();
+        }
+        match self.on_plain(ctx, number, token, data, now_ns) {
+            Ok(used) => Consumed::Bytes(used),
+            Err(()) => Consumed::Bytes(data.len()),
         }
     }
 

@@ -139,11 +139,11 @@ fn run(results: &Results) -> Result<Value, ResultFileError> {
         .map(|p| p.latencies("latency"))
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| impossible(results))?;
-    let first_bytes = points
-        .iter()
-        .map(|p| p.latencies("first_byte"))
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| impossible(results))?;
+    let of = |name| {
+        let all = points.iter().map(|p| p.latencies(name)).collect::<Option<Vec<_>>>();
+        all.ok_or_else(|| impossible(results))
+    };
+    let (first_bytes, kernel) = (of("first_byte")?, of("kernel")?);
     let percentiles = |list: &[Latencies], q: f64| -> Value {
         list.iter()
             .map(|l| if l.count() == 0 { Value::Null } else { json!(l.quantile_ns(q)) })
@@ -154,6 +154,8 @@ fn run(results: &Results) -> Result<Value, ResultFileError> {
     }
     series.insert("first_byte_p50".into(), percentiles(&first_bytes, 0.5));
     series.insert("first_byte_p99".into(), percentiles(&first_bytes, 0.99));
+    series.insert("kernel_p50".into(), percentiles(&kernel, 0.5));
+    series.insert("kernel_p99".into(), percentiles(&kernel, 0.99));
     let heat: Vec<Value> = merged.iter().map(heat).collect();
 
     let all = merged.iter().fold(Latencies::new(), |mut all, l| {

@@ -7,8 +7,10 @@
 //!  ├magic┼opcode┼key len┼extras┼type┼status ┼body len ──┼opaque┼cas ─────┤ extras · key · value
 //! ```
 
+use std::sync::Arc;
+
 use super::memcache_text::exptime;
-use super::{Codec, Condition, Expect, Garbage, Keys, Outcome, Step, Store, unexpected};
+use super::{Codec, Condition, Expect, Garbage, Keys, Login, Outcome, Step, Store, unexpected};
 use crate::config::plan::VALUE_LEN_BYTES_MAX;
 
 const HEADER_LEN_BYTES: usize = 24;
@@ -24,6 +26,7 @@ const NOOP: u8 = 0x0a;
 const GETKQ: u8 = 0x0d;
 const GETK: u8 = 0x0c;
 const TOUCH: u8 = 0x1c;
+const SASL_AUTH: u8 = 0x21;
 
 const STATUS_OK: u16 = 0;
 const STATUS_NOT_FOUND: u16 = 1;
@@ -36,6 +39,7 @@ pub struct McBinary {
     asked: u32,
     answered: u32,
     value_before: bool,
+    login: Arc<Login>,
 }
 
 struct Frame<'a> {
@@ -73,7 +77,24 @@ impl McBinary {
 
 impl Codec for McBinary {
     fn new() -> Self {
-        Self { asked: 0, answered: 0, value_before: false }
+        Self { asked: 0, answered: 0, value_before: false, login: Arc::default() }
+    }
+
+    fn login(&mut self, login: &Arc<Login>) {
+        self.login = login.clone();
+    }
+
+    /// SASL's PLAIN: an empty identity, the name and the password, each behind a zero byte.
+    fn greet(&mut self, out: &mut Vec<u8>) -> Option<Expect> {
+        let login = self.login.clone();
+        if login.password.is_empty() {
+            return None;
+        }
+        let secret = format!("\0{}\0{}", login.username, login.password);
+        let value_len = secret.len();
+        self.ask(out, &Frame { opcode: SASL_AUTH, extras: &[], key: b"PLAIN", value_len, cas: 0 });
+        out.extend_from_slice(secret.as_bytes());
+        Some(Expect::Login)
     }
 
     fn get(&mut self, out: &mut Vec<u8>, key: &[u8], _token: bool) {
@@ -151,6 +172,7 @@ impl Codec for McBinary {
             Expect::Delete => opcode == DELETE,
             Expect::Incr => opcode == INCREMENT,
             Expect::Touch => opcode == TOUCH,
+            Expect::Login => opcode == SASL_AUTH,
             Expect::Ping | Expect::Any | Expect::Hello => false,
         };
         if !fits || body_len < key_len + extras_len {
@@ -218,6 +240,23 @@ mod tests {
         out.extend(9u64.to_be_bytes());
         out.extend([extras, key, value].concat());
         out
+    }
+
+    #[test]
+    fn a_login_is_plain_sasl() {
+        let mut codec = McBinary::new();
+        let (username, password) = ("me".into(), "pw".into());
+        codec.login(&Arc::new(Login { username, password, ..Login::default() }));
+        let mut out = Vec::new();
+        assert_eq!(codec.greet(&mut out), Some(Expect::Login));
+        assert_eq!((out[1], &out[HEADER_LEN_BYTES..]), (SASL_AUTH, &b"PLAIN\0me\0pw"[..]));
+        let ok = response(SASL_AUTH, 0, b"", b"", b"Authenticated", 0);
+        assert_eq!(reply::<McBinary>(&ok, Expect::Login).outcome, Some(Outcome::Ok));
+        let refused = reply::<McBinary>(
+            &response(SASL_AUTH, 0x20, b"", b"", b"Auth failure", 0),
+            Expect::Login,
+        );
+        assert_eq!(refused.words, b"Auth failure");
     }
 
     #[test]

@@ -3,21 +3,54 @@
 //! Always true: every read asks for the key back (`k`), so an answer names what it answers. Called
 //! through [`super::Codec`].
 
+use std::sync::Arc;
+
 use super::memcache_text::exptime;
 use super::{
-    Codec, Condition, Expect, Garbage, Keys, Outcome, Step, Store, length, line, number,
-    push_number, unexpected, value_end,
+    Codec, Condition, Expect, Garbage, Keys, Login, Outcome, Step, Store, Whole, leading_number,
+    length, line, number, push_number, unexpected, value_end,
 };
 
 /// The state of one connection.
 #[derive(Debug)]
 pub struct McMeta {
     value_before: bool,
+    login: Arc<Login>,
 }
 
 impl Codec for McMeta {
+    const READS_DIFFER_IN_KEY_ALONE: bool = true;
+
+    /// Flags come in the order in which they were asked for: `VA len f… k…`.
+    #[inline]
+    fn whole_read(&mut self, bytes: &[u8]) -> Option<Whole> {
+        debug_assert!(!self.value_before);
+        let (len, rest) = leading_number(bytes.strip_prefix(b"VA ")?)?;
+        let (flags, rest) = leading_number(rest.strip_prefix(b" f")?)?;
+        let key = rest.strip_prefix(b" k")?;
+        let key_start = bytes.len() - key.len();
+        let key_len = memchr::memchr2(b' ', b'\r', key)?;
+        let value = key[key_len..].strip_prefix(b"\r\n")?;
+        value.get(len..)?.strip_prefix(b"\r\n")?;
+        let start = bytes.len() - value.len();
+        Some(Whole {
+            value: start..start + len,
+            key: Some(key_start..key_start + key_len),
+            flags: Some(u32::try_from(flags).ok()?),
+            used: start + len + 2,
+        })
+    }
+
     fn new() -> Self {
-        Self { value_before: false }
+        Self { value_before: false, login: Arc::default() }
+    }
+
+    fn login(&mut self, login: &Arc<Login>) {
+        self.login = login.clone();
+    }
+
+    fn greet(&mut self, out: &mut Vec<u8>) -> Option<Expect> {
+        super::memcache_text::greet(&self.login, out)
     }
 
     fn get(&mut self, out: &mut Vec<u8>, key: &[u8], token: bool) {
@@ -113,6 +146,7 @@ impl Codec for McMeta {
         let outcome = match (code, expect) {
             (b"EN", Expect::Get | Expect::Touch) => Outcome::Miss,
             (b"MN", Expect::GetMany) => Outcome::Ok,
+            _ if text == b"STORED" && expect == Expect::Login => Outcome::Ok,
             (b"HD", Expect::Store | Expect::Delete | Expect::Touch) => Outcome::Ok,
             (b"NS" | b"EX" | b"NF", Expect::Store) => Outcome::NotStored,
             (b"NF", Expect::Delete | Expect::Incr | Expect::Touch) => Outcome::Miss,

@@ -3,15 +3,18 @@
 //! Always true: a value's key is handed over with it, so that an answer to another key is noticed even
 //! where its content would pass. Called through [`super::Codec`].
 
+use std::sync::Arc;
+
 use super::{
-    Codec, Condition, Expect, Garbage, Keys, Outcome, Step, Store, length, line, number,
-    push_number, unexpected, value_end,
+    Codec, Condition, Expect, Garbage, Keys, Login, Outcome, Step, Store, Whole, leading_number,
+    length, line, number, push_number, unexpected, value_end,
 };
 
 /// The state of one connection.
 #[derive(Debug)]
 pub struct McText {
     value_before: bool,
+    login: Arc<Login>,
 }
 
 fn words<'a>(out: &mut Vec<u8>, parts: impl IntoIterator<Item = &'a [u8]>) {
@@ -21,8 +24,36 @@ fn words<'a>(out: &mut Vec<u8>, parts: impl IntoIterator<Item = &'a [u8]>) {
 }
 
 impl Codec for McText {
+    const READS_DIFFER_IN_KEY_ALONE: bool = true;
+
+    #[inline]
+    fn whole_read(&mut self, bytes: &[u8]) -> Option<Whole> {
+        debug_assert!(!self.value_before);
+        let head = bytes.strip_prefix(b"VALUE ")?;
+        let key_len = memchr::memchr(b' ', head)?;
+        let (flags, rest) = leading_number(&head[key_len + 1..])?;
+        let (len, rest) = leading_number(rest.strip_prefix(b" ")?)?;
+        let value = rest.strip_prefix(b"\r\n")?;
+        value.get(len..)?.strip_prefix(b"\r\nEND\r\n")?;
+        let start = bytes.len() - value.len();
+        Some(Whole {
+            value: start..start + len,
+            key: Some(6..6 + key_len),
+            flags: Some(u32::try_from(flags).ok()?),
+            used: start + len + 7,
+        })
+    }
+
     fn new() -> Self {
-        Self { value_before: false }
+        Self { value_before: false, login: Arc::default() }
+    }
+
+    fn login(&mut self, login: &Arc<Login>) {
+        self.login = login.clone();
+    }
+
+    fn greet(&mut self, out: &mut Vec<u8>) -> Option<Expect> {
+        greet(&self.login, out)
     }
 
     fn get(&mut self, out: &mut Vec<u8>, key: &[u8], token: bool) {
@@ -103,7 +134,7 @@ impl Codec for McText {
                     Outcome::Ok
                 }
             }
-            (b"STORED", Expect::Store)
+            (b"STORED", Expect::Store | Expect::Login)
             | (b"DELETED", Expect::Delete)
             | (b"TOUCHED", Expect::Touch) => Outcome::Ok,
             (b"NOT_STORED" | b"EXISTS" | b"NOT_FOUND", Expect::Store) => Outcome::NotStored,
@@ -121,6 +152,18 @@ impl Codec for McText {
         self.value_before = false;
         Ok(Step::Done { used: skip + used, outcome })
     }
+}
+
+/// A login in the text protocols is a store, under any key, of the name and the password.
+pub(super) fn greet(login: &Login, out: &mut Vec<u8>) -> Option<Expect> {
+    let Login { username, password, .. } = login;
+    if password.is_empty() {
+        return None;
+    }
+    words(out, [&b"set login 0 0 "[..]]);
+    push_number(out, (username.len() + 1 + password.len()) as u64);
+    words(out, [&b"\r\n"[..], username.as_bytes(), b" ", password.as_bytes(), b"\r\n"]);
+    Some(Expect::Login)
 }
 
 /// Seconds as memcached reads them: above 30 days a number is a date, so such a TTL is sent as one.
@@ -181,6 +224,19 @@ mod tests {
             out.escape_ascii().to_string().replace("\\r\\n", "|"),
             "get k|gets k|get a b|set k 5 60 2|vv|add k 5 60 2|vv|cas k 5 60 2 77|vv|touch k 9|"
         );
+    }
+
+    #[test]
+    fn a_login_is_a_store_of_name_and_password() {
+        let mut codec = McText::new();
+        let (username, password) = ("me".into(), "secret".into());
+        codec.login(&Arc::new(Login { username, password, ..Login::default() }));
+        let mut out = Vec::new();
+        assert_eq!(codec.greet(&mut out), Some(Expect::Login));
+        assert_eq!(out, b"set login 0 0 9\r\nme secret\r\n");
+        assert_eq!(reply::<McText>(b"STORED\r\n", Expect::Login).outcome, Some(Outcome::Ok));
+        let refused = reply::<McText>(b"CLIENT_ERROR authentication failure\r\n", Expect::Login);
+        assert_eq!(refused.words, b"CLIENT_ERROR authentication failure");
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub enum Expect {
     Any,
     /// RESP3's greeting.
     Hello,
+    /// A login.
+    Login,
 }
 
 /// How a store is conditioned.
@@ -184,6 +186,12 @@ pub enum Garbage {
         /// As sent.
         expected: u32,
     },
+    /// The greeting was answered by an error.
+    #[error("the login was refused: {words}")]
+    Refused {
+        /// The server's words.
+        words: String,
+    },
     /// Bytes although nothing was asked.
     #[error("`{text}` although nothing was asked")]
     Unasked {
@@ -205,15 +213,34 @@ pub struct Login {
     pub cache: String,
     /// The secret that opens it.
     pub token: String,
+    /// Who asks; empty where a password is enough or none is needed.
+    pub username: String,
+    /// Its secret; empty where none is needed.
+    pub password: String,
+}
+
+/// A whole reply to the read of one key, with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// Where the value stands.
+    pub value: Range<usize>,
+    /// Where its key stands, when the protocol repeats it.
+    pub key: Option<Range<usize>>,
+    /// Client flags, when the protocol has them.
+    pub flags: Option<u32>,
+    /// Bytes of the reply.
+    pub used: usize,
 }
 
 /// A protocol: one value a connection.
 pub trait Codec: Send + 'static {
+    /// Whether two reads of keys of one length differ in nothing but the key.
+    const READS_DIFFER_IN_KEY_ALONE: bool = false;
     /// A fresh connection.
     fn new() -> Self
     where
         Self: Sized;
-    /// Hands over what the greeting and the requests need; only Momento has it.
+    /// Hands over what the greeting and the requests need.
     fn login(&mut self, _login: &std::sync::Arc<Login>) {}
     /// Writes what has to be said first; gives what its reply is, or `None` when nothing is said.
     fn greet(&mut self, _out: &mut Vec<u8>) -> Option<Expect> {
@@ -242,6 +269,11 @@ pub trait Codec: Send + 'static {
     /// A command of these arguments; only RESP has it, and the plan asks no other protocol.
     fn command(&mut self, _out: &mut Vec<u8>, _arguments: &Keys) {
         unreachable!("the plan refuses templates for other protocols than RESP");
+    }
+    /// The reply to a read (without its token) when all of it has arrived and holds a value; `None` in any
+    /// other case, which is left to [`Codec::step`]. No reply may be in progress.
+    fn whole_read(&mut self, _bytes: &[u8]) -> Option<Whole> {
+        None
     }
     /// Reads on in the reply to what was asked first and not answered yet.
     ///
@@ -281,6 +313,22 @@ fn number(text: &[u8]) -> Option<u64> {
         let digit = b.wrapping_sub(b'0');
         if digit > 9 { None } else { n.checked_mul(10)?.checked_add(u64::from(digit)) }
     })
+}
+
+/// The digits at the start of `bytes` as a length, and what follows them; no digits are no number.
+#[inline]
+fn leading_number(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    // Nine digits hold every length and cannot overflow.
+    const DIGITS_MAX: usize = 9;
+    let (mut n, mut at) = (0, 0);
+    while let Some(digit) = bytes.get(at).map(|b| b.wrapping_sub(b'0')).filter(|d| *d <= 9) {
+        if at == DIGITS_MAX {
+            return None;
+        }
+        n = n * 10 + usize::from(digit);
+        at += 1;
+    }
+    (at > 0).then(|| (n, &bytes[at..]))
 }
 
 #[inline]
@@ -365,11 +413,27 @@ pub(crate) mod testing {
         Ok((read, held))
     }
 
+    /// What the short way sees of a reply must be what the long way reads.
+    fn short_way<C: Codec>(bytes: &[u8], long: &Read) {
+        let Some(whole) = C::new().whole_read(bytes) else { return };
+        assert_eq!(whole.used, bytes.len());
+        let [(value, _, key, flags, _)] = &long.values[..] else { panic!("one value: {long:?}") };
+        assert_eq!((&bytes[whole.value], whole.flags), (&value[..], *flags));
+        assert_eq!(whole.key.map(|range| bytes[range].to_vec()), *key);
+        assert_eq!(long.outcome, Some(Outcome::Ok));
+        for end in 0..bytes.len() {
+            assert_eq!(C::new().whole_read(&bytes[..end]), None, "cut at {end}");
+        }
+    }
+
     /// Reads `bytes` whole and split at every byte; all must agree and leave nothing behind.
     pub(crate) fn reply<C: Codec>(bytes: &[u8], expect: Expect) -> Read {
         let (whole, rest) = read(&mut C::new(), &[bytes], expect).unwrap();
         assert!(rest.is_empty(), "left {rest:?} of {}", excerpt(bytes));
         assert!(whole.outcome.is_some(), "incomplete: {}", excerpt(bytes));
+        if expect == Expect::Get {
+            short_way::<C>(bytes, &whole);
+        }
         for at in 0..bytes.len() {
             let (split, rest) = read(&mut C::new(), &[&bytes[..at], &bytes[at..]], expect).unwrap();
             assert_eq!(split, whole, "split at {at}");

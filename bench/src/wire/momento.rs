@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn requests_are_length_prefixed_messages() {
         let mut codec = Momento::new();
-        codec.login(&Arc::new(Login { cache: "c".into(), token: "t".into() }));
+        codec.login(&Arc::new(Login { cache: "c".into(), token: "t".into(), ..Login::default() }));
         let mut out = Vec::new();
         assert_eq!(codec.greet(&mut out), Some(Expect::Hello));
         assert_eq!(out, [9, 0x10, 1, 0x52, 5, 0x0a, 3, 0x0a, 1, b't']);

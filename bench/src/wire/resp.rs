@@ -3,9 +3,11 @@
 //! Always true: the two differ in the greeting and in which forms of null are read; both refuse replies
 //! of a type that the command never has. Called through [`super::Codec`].
 
+use std::sync::Arc;
+
 use super::{
-    Codec, Condition, Expect, Garbage, Keys, Outcome, Step, Store, excerpt, length, line, number,
-    push_number, unexpected, value_end,
+    Codec, Condition, Expect, Garbage, Keys, Login, Outcome, Step, Store, Whole, excerpt,
+    leading_number, length, line, number, push_number, unexpected, value_end,
 };
 
 /// Deepest nesting of a reply to a template.
@@ -25,6 +27,15 @@ enum At {
 #[derive(Debug)]
 pub struct Resp<const THREE: bool> {
     at: At,
+    login: Arc<Login>,
+}
+
+/// A command of these words.
+pub(crate) fn push_command<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+    out.push(b'*');
+    push_number(out, words.len() as u64);
+    out.extend_from_slice(b"\r\n");
+    words.for_each(|word| push_bulk(out, word));
 }
 
 fn push_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -36,15 +47,49 @@ fn push_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 impl<const THREE: bool> Codec for Resp<THREE> {
+    const READS_DIFFER_IN_KEY_ALONE: bool = true;
+
+    #[inline]
+    fn whole_read(&mut self, bytes: &[u8]) -> Option<Whole> {
+        debug_assert_eq!(self.at, At::Start);
+        let [b'$', rest @ ..] = bytes else { return None };
+        let (len, rest) = leading_number(rest)?;
+        let value = rest.strip_prefix(b"\r\n")?;
+        let [b'\r', b'\n', ..] = value.get(len..)? else { return None };
+        let start = bytes.len() - value.len();
+        let used = start + len + 2;
+        Some(Whole { value: start..start + len, key: None, flags: None, used })
+    }
+
     fn new() -> Self {
-        Self { at: At::Start }
+        Self { at: At::Start, login: Arc::default() }
+    }
+
+    fn login(&mut self, login: &Arc<Login>) {
+        self.login = login.clone();
     }
 
     fn greet(&mut self, out: &mut Vec<u8>) -> Option<Expect> {
-        THREE.then(|| {
-            out.extend_from_slice(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n");
-            Expect::Hello
-        })
+        let Login { username, password, .. } = &*self.login;
+        let mut words: Vec<&[u8]> = Vec::new();
+        if THREE {
+            words.extend([&b"HELLO"[..], b"3"]);
+        }
+        if !password.is_empty() {
+            words.push(b"AUTH");
+            // HELLO takes no password without a name; `default` is who has none.
+            match &username[..] {
+                "" if THREE => words.push(b"default"),
+                "" => {}
+                name => words.push(name.as_bytes()),
+            }
+            words.push(password.as_bytes());
+        }
+        if words.is_empty() {
+            return None;
+        }
+        push_command(out, words.into_iter());
+        Some(if THREE { Expect::Hello } else { Expect::Login })
     }
 
     fn get(&mut self, out: &mut Vec<u8>, key: &[u8], _token: bool) {
@@ -149,7 +194,7 @@ impl<const THREE: bool> Resp<THREE> {
                 self.at = At::ValueEnd { place: 1, count: 1 };
                 Ok(value(used, length(rest)?, 0))
             }
-            (b'+', Expect::Store) if rest == b"OK" => done(Outcome::Ok),
+            (b'+', Expect::Store | Expect::Login) if rest == b"OK" => done(Outcome::Ok),
             // SET with NX whose condition failed.
             (b'$', Expect::Store) if rest == b"-1" => done(Outcome::NotStored),
             (b'_', Expect::Store) if THREE && rest.is_empty() => done(Outcome::NotStored),
@@ -312,6 +357,39 @@ mod tests {
             let read = reply::<Three>(bytes, Expect::Any);
             assert!(matches!(read.outcome, Some(Outcome::Ok | Outcome::Miss)));
         }
+    }
+
+    #[test]
+    fn a_login_is_auth_or_a_part_of_hello() {
+        let greeting = |three: bool, username: &str, password: &str| {
+            let (username, password) = (username.to_owned(), password.to_owned());
+            let login = Arc::new(Login { username, password, ..Login::default() });
+            let mut out = Vec::new();
+            let expect = if three {
+                let mut codec = Three::new();
+                codec.login(&login);
+                codec.greet(&mut out)
+            } else {
+                let mut codec = Two::new();
+                codec.login(&login);
+                codec.greet(&mut out)
+            };
+            (out.escape_ascii().to_string().replace("\\r\\n", " "), expect)
+        };
+        assert_eq!(greeting(false, "", ""), (String::new(), None));
+        assert_eq!(greeting(false, "", "pw").0, "*2 $4 AUTH $2 pw ");
+        assert_eq!(
+            greeting(false, "me", "pw"),
+            ("*3 $4 AUTH $2 me $2 pw ".into(), Some(Expect::Login))
+        );
+        let three = greeting(true, "", "pw");
+        assert_eq!(
+            three,
+            ("*5 $5 HELLO $1 3 $4 AUTH $7 default $2 pw ".into(), Some(Expect::Hello))
+        );
+        assert_eq!(reply::<Two>(b"+OK\r\n", Expect::Login).outcome, Some(Outcome::Ok));
+        let refused = reply::<Two>(b"-WRONGPASS no\r\n", Expect::Login);
+        assert_eq!(refused.words, b"WRONGPASS no");
     }
 
     #[test]

@@ -152,6 +152,33 @@ impl Check {
         Self { key_hash, len, seen: 0, head: [0; HEAD_LEN_BYTES], offset: 0, verdict: None }
     }
 
+    /// The verdict on a value that arrived in one piece.
+    #[inline]
+    #[must_use]
+    pub fn whole(pool: &Pool, key_hash: u64, value: &[u8]) -> Finding {
+        let Some((head, body)) = value.split_first_chunk::<HEAD_LEN_BYTES>() else {
+            let mut check = Self::new(key_hash, value.len());
+            check.feed(pool, value);
+            return check.finish();
+        };
+        if head[..8] != key_hash.to_le_bytes() {
+            return Finding::Wrong;
+        }
+        if head[16..] != (value.len() as u32).to_le_bytes() {
+            return Finding::Torn;
+        }
+        let (offset, mut at) = (offset_of(head), 0);
+        while at < body.len() {
+            let expected = pool.body(offset, at, body.len() - at);
+            if body[at..at + expected.len()] != *expected {
+                return Finding::Torn;
+            }
+            at += expected.len();
+        }
+        let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
+        Finding::Whole(Some(Stamp { run: word(8), version: word(12) }))
+    }
+
     /// Looks at the next bytes of the value.
     #[inline]
     pub fn feed(&mut self, pool: &Pool, mut bytes: &[u8]) {
@@ -231,6 +258,7 @@ mod tests {
         let mut check = Check::new(key, bytes.len());
         check.feed(&pool, &bytes[..split]);
         check.feed(&pool, &bytes[split..]);
+        assert_eq!(Check::whole(&pool, key, bytes), check.finish());
         check.finish()
     }
 

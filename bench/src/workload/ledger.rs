@@ -46,8 +46,10 @@ pub enum Stale {
 /// The oldest version a read may answer, taken when the read is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Floor {
-    version: u32,
-    is_delete: bool,
+    /// The version; 0 is before any.
+    pub version: u32,
+    /// Whether that version removed the key.
+    pub is_delete: bool,
 }
 
 /// One entry for each key id.

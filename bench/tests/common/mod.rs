@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,16 +85,30 @@ pub(crate) fn scripted(
     listener: TcpListener,
     scripted: Vec<(String, Vec<u8>)>,
 ) -> Server {
+    over(fault, listener, scripted, Some)
+}
+
+/// Starts a server that speaks through what `wrap` makes of a socket; nothing is made of a refused one.
+pub(crate) fn over<S: Read + Write>(
+    fault: Fault,
+    listener: TcpListener,
+    scripted: Vec<(String, Vec<u8>)>,
+    wrap: impl Fn(TcpStream) -> Option<S> + Clone + Send + 'static,
+) -> Server {
     let address = listener.local_addr().unwrap();
     let seen = Arc::new(Seen::default());
     let state = Arc::new(State { fault, seen: seen.clone(), store: Mutex::default(), scripted });
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             state.seen.connections.fetch_add(1, Ordering::Relaxed);
-            let state = state.clone();
+            let (state, wrap) = (state.clone(), wrap.clone());
             std::thread::spawn(move || {
-                // A client that leaves is no fault of the server.
-                let _ = serve(stream, &state);
+                if stream.set_nodelay(true).is_ok()
+                    && let Some(stream) = wrap(stream)
+                {
+                    // A client that leaves is no fault of the server.
+                    let _ = serve(stream, &state);
+                }
             });
         }
     });
@@ -126,14 +140,13 @@ fn bulk(value: &[u8]) -> Vec<u8> {
     [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
 }
 
-fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut writer = stream.try_clone()?;
+fn serve(stream: impl Read + Write, state: &State) -> std::io::Result<()> {
     let mut reader = BufReader::with_capacity(1 << 16, stream);
     let mut out = Vec::new();
     loop {
         if reader.buffer().is_empty() && !out.is_empty() {
-            writer.write_all(&std::mem::take(&mut out))?;
+            reader.get_mut().write_all(&std::mem::take(&mut out))?;
+            reader.get_mut().flush()?;
         }
         let arguments = request(&mut reader)?;
         let number = state.seen.requests.fetch_add(1, Ordering::Relaxed) + 1;
