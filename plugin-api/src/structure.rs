@@ -272,12 +272,16 @@ impl<'a> Op<'a> {
         KeyChanges(if self.code() == OpCode::STRUCT { self.raw().out.bits } else { 0 })
     }
 
-    /// The operation's other key: the one a multi-key pop took from, or the
-    /// first of the further keys.
+    /// The operation's other key: the one that a pop from several took from, or
+    /// the first of the further keys.
     #[must_use]
     pub fn other_key(&self) -> Option<&'a [u8]> {
         let call = self.struct_call()?;
-        call.keys.get(self.raw().out.flags as usize).map(|key| key.as_bytes())
+        let index = match call.op {
+            StructOp::LIST_MPOP | StructOp::ZSET_MPOP => self.number().checked_sub(1)?,
+            _ => 0,
+        };
+        call.keys.get(usize::try_from(index).ok()?).map(|key| key.as_bytes())
     }
 }
 

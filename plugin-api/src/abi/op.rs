@@ -177,7 +177,7 @@ pub mod item_kind {
     /// Everything but the value (META).
     pub const META: u8 = 3;
     /// `ptr` is an array of `len` [`super::super::structure::RawElement`]s: what
-    /// a STRUCT operation answers. `flags` is which of `keys` was the other key.
+    /// a STRUCT operation answers.
     pub const ELEMENTS: u8 = 4;
 }
 

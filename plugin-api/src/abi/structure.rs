@@ -68,7 +68,7 @@ impl StructOp {
     pub const HASH_GET: Self = Self(2);
     /// Elements: field, value, .. Flags: FIELDS_ONLY, VALUES_ONLY.
     pub const HASH_GETALL: Self = Self(3);
-    /// Args: fields. Number: fields removed.
+    /// Args: fields; none = all of them. Number: fields removed.
     pub const HASH_DEL: Self = Self(4);
     /// Number: fields.
     pub const HASH_LEN: Self = Self(5);
@@ -110,6 +110,7 @@ impl StructOp {
     /// the length.
     pub const LIST_PUSH: Self = Self(32);
     /// First number: how many at most. Flags: LEFT. Elements: what was taken.
+    /// Number: the length.
     pub const LIST_POP: Self = Self(33);
     /// LIST_POP on the first of the sources that is a list and not empty.
     /// Sources: key, keys. Number: which, from 0. MISS when none is.
@@ -118,7 +119,7 @@ impl StructOp {
     pub const LIST_RANGE: Self = Self(35);
     /// First number: index. Elements: the value, or nothing.
     pub const LIST_INDEX: Self = Self(36);
-    /// First number: index. Args: value. OUT_OF_RANGE.
+    /// First number: index. Args: value. Number: the length. OUT_OF_RANGE.
     pub const LIST_SET: Self = Self(37);
     /// Args: pivot, value. Flags: BEFORE. Number: the length, or -1 without
     /// pivot.
@@ -126,7 +127,8 @@ impl StructOp {
     /// Args: value. First number: how many, below zero from the end, 0 all.
     /// Number: how many went.
     pub const LIST_REMOVE: Self = Self(39);
-    /// First and second number: start and stop of what stays.
+    /// First and second number: start and stop of what stays. Number: the
+    /// length.
     pub const LIST_TRIM: Self = Self(40);
     /// Args: value, then three numbers: rank (1 first, -1 last, ..), count (0
     /// all), entries looked at (0 all). Elements: indexes.
@@ -177,7 +179,7 @@ impl StructOp {
     pub const ZSET_SCORE: Self = Self(98);
     /// Number: members.
     pub const ZSET_LEN: Self = Self(99);
-    /// Bounds as ZSET_RANGE, BY_SCORE or BY_LEX. Number: members within.
+    /// Bounds as ZSET_RANGE, without skipping. Number: members within.
     pub const ZSET_COUNT: Self = Self(100);
     /// Args: member. Flags: REV. Number: its rank; elements: its score. MISS
     /// without key or member.
@@ -191,7 +193,7 @@ impl StructOp {
     /// Elements: members, or member, score, .. WITH_SCORES. With STORE: `key`
     /// is the destination, `keys[0]` the source; number: how many.
     pub const ZSET_RANGE: Self = Self(102);
-    /// Bounds as ZSET_RANGE. Number: members removed.
+    /// Bounds as ZSET_RANGE, without skipping. Number: members removed.
     pub const ZSET_REMOVE_RANGE: Self = Self(103);
     /// First number: how many at most. Flags: REV takes the highest. Elements:
     /// member, score, ..

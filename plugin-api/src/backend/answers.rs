@@ -48,7 +48,6 @@ impl Answers {
             status: Status::OK,
             number: 0,
             bits: 0,
-            other: 0,
             kind: ItemKind::String,
             cas: 0,
             expires_at_ms: 0,
@@ -109,7 +108,6 @@ pub struct StructAnswer<'w> {
     status: Status,
     number: i64,
     bits: u8,
-    other: u32,
     kind: ItemKind,
     cas: u64,
     expires_at_ms: u64,
@@ -202,6 +200,11 @@ impl StructAnswer<'_> {
         self.bits |= item_bits::CHANGED;
     }
 
+    /// Takes back what was said of the key.
+    pub fn unchanged(&mut self) {
+        self.bits &= !(item_bits::CHANGED | item_bits::GONE | item_bits::GREW);
+    }
+
     /// Says that the key, which was there, is gone.
     #[inline]
     pub fn gone(&mut self) {
@@ -214,9 +217,9 @@ impl StructAnswer<'_> {
         self.bits |= item_bits::CHANGED | item_bits::GREW;
     }
 
-    /// Says the same of `keys[index]`, the operation's other key. One key can
-    /// be the other one.
-    pub fn other(&mut self, index: usize, say: impl FnOnce(&mut Self)) {
+    /// Says the same of the operation's other key: the first of the further
+    /// ones, or, of a pop from several, the one that the number names.
+    pub fn other(&mut self, say: impl FnOnce(&mut Self)) {
         let own = std::mem::take(&mut self.bits);
         say(self);
         let bit = |bits: u8, own, other| if bits & own != 0 { other } else { 0 };
@@ -224,7 +227,6 @@ impl StructAnswer<'_> {
             | bit(self.bits, item_bits::GONE, item_bits::OTHER_GONE)
             | bit(self.bits, item_bits::GREW, item_bits::OTHER_GREW);
         self.bits = own | other;
-        self.other = index as u32;
     }
 
     /// True when the key's structure was changed, made or removed.
@@ -255,7 +257,6 @@ impl StructAnswer<'_> {
                 ItemKind::Other(other) => other,
             },
             bits: self.bits,
-            flags: self.other,
             ..ItemView::NONE
         };
         op.set_status(self.status);
@@ -310,12 +311,17 @@ mod tests {
         let mut answer = answers.begin();
         answer.changed();
         answer.gone();
-        answer.other(1, StructAnswer::grew);
+        answer.other(StructAnswer::grew);
         answer.finish(&mut op);
         let changes = op.key_changes();
         assert!(changes.gone() && !changes.changed() && !changes.grew());
         let other = changes.of_other();
         assert!(other.grew() && other.changed() && !other.gone());
+        assert_eq!(op.other_key(), Some(&b"a"[..]));
+        let mut op = Op::structure(StructOp::LIST_MPOP, b"k").keys(&keys);
+        let mut answer = answers.begin();
+        answer.set_number(2);
+        answer.finish(&mut op);
         assert_eq!(op.other_key(), Some(&b"b"[..]));
     }
 

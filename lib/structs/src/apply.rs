@@ -1,0 +1,238 @@
+//! One operation of the boundary on the objects of its keys.
+//!
+//! The backend moves what its keys hold into [`Slot`]s, under the keys' locks,
+//! calls [`apply`], and puts back what it finds in them. What each operation
+//! means stands with its [`StructOp`].
+//!
+//! Always true: an operation that fails changes nothing but what had expired;
+//! no slot is left with an empty object.
+
+mod hash;
+mod list;
+mod multi;
+mod set;
+mod zset;
+
+use crucible_plugin_api::{
+    Condition, ItemKind, Opts, Status, StructAnswer, StructCall, StructFlags, StructOp,
+};
+
+use crate::{Hash, Limits, List, Object, Rng, Set, ZSet};
+
+/// Elements of an answer that repeats at the most.
+const REPEATS_MAX: i64 = 1 << 24;
+
+/// What an operation needs beside its keys.
+#[derive(Debug)]
+pub struct Ctx<'a> {
+    /// Unix milliseconds.
+    pub now_ms: u64,
+    /// For random members.
+    pub rng: &'a mut Rng,
+    /// When small becomes large.
+    pub limits: &'a Limits,
+}
+
+/// What a key holds.
+#[derive(Debug, Default)]
+pub enum Held {
+    /// Nothing (also: it has expired).
+    #[default]
+    Absent,
+    /// Something that is no structure.
+    Other,
+    /// A structure.
+    Object(Object),
+}
+
+/// A key's content, and its deadline.
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// What it holds.
+    pub held: Held,
+    /// Unix milliseconds; 0 = never.
+    pub expires_at_ms: u64,
+}
+
+impl Slot {
+    /// True when nothing is there.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self.held, Held::Absent)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Runs `call` on `slots`: one for each of [`StructCall::all_keys`], in their
+/// order. Where a key is named twice its first slot counts, and the others stay
+/// empty.
+///
+/// Afterwards look at each slot: absent = remove the key, else keep object and
+/// deadline; [`Object::bytes`] may have changed in any case, because expired
+/// fields go with every operation. RENAME, COPY and MEMORY of a key that holds
+/// something else than a structure are the backend's own (UNSUPPORTED here).
+pub fn apply(
+    call: &StructCall<'_>,
+    ctx: &mut Ctx<'_>,
+    slots: &mut [Slot],
+    out: &mut StructAnswer<'_>,
+) {
+    debug_assert_eq!(slots.len(), call.keys.len() + 1, "a slot for each key");
+    for (i, slot) in slots.iter_mut().enumerate() {
+        if let Held::Object(object) = &mut slot.held
+            && object.purge(ctx.now_ms) > 0
+            && object.is_empty()
+        {
+            slot.clear();
+            // Other keys are not told of: which one counts, the operation says.
+            if i == 0 {
+                out.gone();
+            }
+        }
+    }
+    match (call.condition, slots[0].is_absent()) {
+        (Condition::ALWAYS, _) | (Condition::IF_PRESENT, false) | (Condition::IF_ABSENT, true) => {}
+        (Condition::IF_PRESENT, true) => return out.fail(Status::MISS),
+        (Condition::IF_ABSENT, false) => return out.fail(Status::NOT_STORED),
+        _ => return out.fail(Status::INVALID),
+    }
+    match call.op {
+        StructOp::LIST_MPOP
+        | StructOp::LIST_MOVE
+        | StructOp::SET_MOVE
+        | StructOp::SET_INTER
+        | StructOp::SET_UNION
+        | StructOp::SET_DIFF
+        | StructOp::ZSET_MPOP
+        | StructOp::ZSET_UNION
+        | StructOp::ZSET_INTER
+        | StructOp::ZSET_DIFF
+        | StructOp::RENAME
+        | StructOp::COPY => multi::run(call, ctx, slots, out),
+        StructOp::ZSET_RANGE if call.has(StructFlags::STORE) => multi::run(call, ctx, slots, out),
+        StructOp::ENCODING | StructOp::MEMORY => about(call.op, &slots[0], out),
+        StructOp(1..=16) => one(ItemKind::Hash, call, ctx, &mut slots[0], out),
+        StructOp(32..=44) => one(ItemKind::List, call, ctx, &mut slots[0], out),
+        StructOp(64..=75) => one(ItemKind::Set, call, ctx, &mut slots[0], out),
+        StructOp(96..=110) => one(ItemKind::SortedSet, call, ctx, &mut slots[0], out),
+        _ => out.fail(Status::UNSUPPORTED),
+    }
+}
+
+fn about(op: StructOp, slot: &Slot, out: &mut StructAnswer<'_>) {
+    match &slot.held {
+        Held::Absent => out.set_status(Status::MISS),
+        Held::Object(object) if op == StructOp::ENCODING => out.bytes(object.encoding().as_bytes()),
+        Held::Object(object) => {
+            out.set_number((object.bytes() + size_of::<Object>()) as i64);
+        }
+        Held::Other if op == StructOp::ENCODING => out.fail(Status::WRONG_TYPE),
+        Held::Other => out.fail(Status::UNSUPPORTED),
+    }
+}
+
+fn empty(kind: ItemKind) -> Object {
+    match kind {
+        ItemKind::List => Object::List(List::new()),
+        ItemKind::Set => Object::Set(Set::new()),
+        ItemKind::SortedSet => Object::ZSet(ZSet::new()),
+        _ => Object::Hash(Hash::new()),
+    }
+}
+
+/// An operation on one key: on what it holds, or on an empty structure.
+fn one(
+    kind: ItemKind,
+    call: &StructCall<'_>,
+    ctx: &mut Ctx<'_>,
+    slot: &mut Slot,
+    out: &mut StructAnswer<'_>,
+) {
+    let makes = matches!(
+        call.op,
+        StructOp::HASH_SET
+            | StructOp::HASH_INCR
+            | StructOp::HASH_INCR_FLOAT
+            | StructOp::LIST_PUSH
+            | StructOp::SET_ADD
+            | StructOp::ZSET_ADD
+    );
+    let replaces = makes && call.has(StructFlags::REPLACE);
+    let was = !slot.is_absent();
+    let mut before = std::mem::take(&mut slot.held);
+    let mut object = match &mut before {
+        Held::Object(object) if !replaces && object.kind() == kind => {
+            std::mem::replace(object, empty(kind))
+        }
+        Held::Absent => empty(kind),
+        _ if replaces => empty(kind),
+        _ => {
+            slot.held = before;
+            return out.fail(Status::WRONG_TYPE);
+        }
+    };
+    match &mut object {
+        Object::Hash(hash) => hash::run(hash, call, ctx, out),
+        Object::List(list) => list::run(list, call, ctx, out),
+        Object::Set(set) => set::run(set, call, ctx, out),
+        Object::ZSet(zset) => zset::run(zset, call, ctx, out),
+    }
+    let status = out.status();
+    if replaces && status != Status::OK {
+        slot.held = before;
+        return;
+    }
+    if !object.is_empty() {
+        let takes_deadline = out.is_write() && call.opts.has(Opts::SET_EXPIRY);
+        if !was || replaces || takes_deadline {
+            slot.expires_at_ms = call.expires_at_ms;
+        }
+        if replaces {
+            out.changed();
+        }
+        slot.held = Held::Object(object);
+    } else if was {
+        slot.clear();
+        out.gone();
+    } else {
+        out.unchanged();
+    }
+    if !was && !makes && matches!(status, Status::OK | Status::OUT_OF_RANGE) {
+        out.set_status(Status::MISS);
+    }
+}
+
+/// How many random elements, unless it is more than an answer may repeat.
+fn random_count(call: &StructCall<'_>, out: &mut StructAnswer<'_>) -> Option<i64> {
+    if call.first < -REPEATS_MAX {
+        out.fail(Status::TOO_LARGE);
+        return None;
+    }
+    Some(call.first)
+}
+
+/// About how many elements a scan looks at.
+fn budget(call: &StructCall<'_>) -> u64 {
+    if call.first > 0 { call.first.unsigned_abs() } else { 10 }
+}
+
+/// Tells where a scan goes on.
+fn tell_cursor(cursor: u64, out: &mut StructAnswer<'_>) {
+    out.set_number(cursor.cast_signed());
+}
+
+/// A count of at most `n`: nothing below zero.
+fn at_most(count: i64, n: usize) -> usize {
+    usize::try_from(count).unwrap_or(0).min(n)
+}
+
+/// Indexes `start..=stop` of `n`, below zero from the end, as a range.
+fn indexes(start: i64, stop: i64, n: usize) -> std::ops::Range<usize> {
+    let n = n as i64;
+    let from_end = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
+    let (start, stop) = (from_end(start).max(0), from_end(stop).min(n - 1));
+    if start > stop { 0..0 } else { start as usize..stop as usize + 1 }
+}

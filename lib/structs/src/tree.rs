@@ -1,0 +1,427 @@
+//! A sequence of (score, place) with counts: ranks in O(log n).
+//!
+//! A B-tree by position. It compares nothing itself: whoever knows the order
+//! finds a position with [`Tree::partition`] and inserts or removes there.
+//!
+//! Always true: leaves are equally deep and not empty (but for the root), and
+//! each child knows its first key and how many it holds.
+
+use crate::mem;
+
+/// Keys of a leaf; with them its buffer is 2 KiB.
+const LEAF_LEN: usize = 128;
+/// Children of an inner node.
+const INNER_LEN: usize = 64;
+
+/// One member: its score, and its place in the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Key {
+    pub(crate) score: f64,
+    pub(crate) at: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Node {
+    Leaf(Vec<Key>),
+    Inner(Vec<Child>),
+}
+
+#[derive(Clone, Debug)]
+struct Child {
+    first: Key,
+    count: usize,
+    node: Node,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    root: Node,
+    len: usize,
+    leaves: usize,
+    inners: usize,
+}
+
+/// What splitting and merging does to the number of nodes.
+#[derive(Default)]
+struct Nodes {
+    leaves: isize,
+    inners: isize,
+}
+
+fn leaf() -> Vec<Key> {
+    Vec::with_capacity(LEAF_LEN)
+}
+
+fn inner() -> Vec<Child> {
+    Vec::with_capacity(INNER_LEN)
+}
+
+impl Node {
+    fn count(&self) -> usize {
+        match self {
+            Self::Leaf(keys) => keys.len(),
+            Self::Inner(children) => children.iter().map(|c| c.count).sum(),
+        }
+    }
+
+    fn first(&self) -> Option<Key> {
+        match self {
+            Self::Leaf(keys) => keys.first().copied(),
+            Self::Inner(children) => children.first().map(|c| c.first),
+        }
+    }
+
+    fn width(&self) -> usize {
+        match self {
+            Self::Leaf(keys) => keys.len(),
+            Self::Inner(children) => children.len(),
+        }
+    }
+
+    fn into_child(self) -> Option<Child> {
+        Some(Child { first: self.first()?, count: self.count(), node: self })
+    }
+
+    /// Inserts; returns the right part when the node had to split.
+    fn insert(&mut self, at: usize, key: Key, nodes: &mut Nodes) -> Option<Child> {
+        match self {
+            Self::Leaf(keys) => {
+                if keys.len() < LEAF_LEN {
+                    keys.insert(at, key);
+                    return None;
+                }
+                nodes.leaves += 1;
+                let mut right = leaf();
+                // Ascending inserts leave full leaves behind.
+                let cut = if at == LEAF_LEN { LEAF_LEN } else { LEAF_LEN / 2 };
+                right.extend(keys.drain(cut..));
+                if at <= cut && at < LEAF_LEN {
+                    keys.insert(at, key);
+                } else {
+                    right.insert(at - cut, key);
+                }
+                Self::Leaf(right).into_child()
+            }
+            Self::Inner(children) => {
+                let (i, at) = locate(children, at, true);
+                let child = &mut children[i];
+                let right = child.node.insert(at, key, nodes);
+                match &right {
+                    None => child.count += 1,
+                    Some(right) => child.count = child.count + 1 - right.count,
+                }
+                if at == 0 {
+                    child.first = child.node.first().unwrap_or(key);
+                }
+                let right = right?;
+                if children.len() < INNER_LEN {
+                    children.insert(i + 1, right);
+                    return None;
+                }
+                nodes.inners += 1;
+                let mut behind = inner();
+                let cut = if i + 1 == INNER_LEN { INNER_LEN } else { INNER_LEN / 2 };
+                behind.extend(children.drain(cut..));
+                if i < cut && i + 1 < INNER_LEN {
+                    children.insert(i + 1, right);
+                } else {
+                    behind.insert(i + 1 - cut, right);
+                }
+                Self::Inner(behind).into_child()
+            }
+        }
+    }
+
+    fn remove(&mut self, at: usize, nodes: &mut Nodes) -> Key {
+        match self {
+            Self::Leaf(keys) => keys.remove(at),
+            Self::Inner(children) => {
+                let (i, at) = locate(children, at, false);
+                let child = &mut children[i];
+                let key = child.node.remove(at, nodes);
+                child.count -= 1;
+                match child.node.first() {
+                    Some(first) => child.first = first,
+                    None => {
+                        match child.node {
+                            Self::Leaf(_) => nodes.leaves -= 1,
+                            Self::Inner(_) => nodes.inners -= 1,
+                        }
+                        children.remove(i);
+                        return key;
+                    }
+                }
+                merge(children, i, nodes);
+                key
+            }
+        }
+    }
+}
+
+/// The child that holds position `at`, and the position in it. For an insert,
+/// the end of a child counts as within.
+fn locate(children: &[Child], mut at: usize, insert: bool) -> (usize, usize) {
+    for (i, child) in children.iter().enumerate() {
+        if at < child.count || insert && at == child.count {
+            return (i, at);
+        }
+        at -= child.count;
+    }
+    unreachable!("the position is within the node")
+}
+
+/// Joins child `i` with a neighbour when it has become thin and both fit.
+fn merge(children: &mut Vec<Child>, i: usize, nodes: &mut Nodes) {
+    let most = match children[i].node {
+        Node::Leaf(_) => LEAF_LEN,
+        Node::Inner(_) => INNER_LEN,
+    };
+    if children[i].node.width() > most / 4 {
+        return;
+    }
+    let fits = |a: usize, b: usize| {
+        b < children.len() && children[a].node.width() + children[b].node.width() <= most * 3 / 4
+    };
+    let left = if fits(i, i + 1) {
+        i
+    } else if i > 0 && fits(i - 1, i) {
+        i - 1
+    } else {
+        return;
+    };
+    let right = children.remove(left + 1);
+    let child = &mut children[left];
+    child.count += right.count;
+    match (&mut child.node, right.node) {
+        (Node::Leaf(keys), Node::Leaf(mut more)) => {
+            keys.append(&mut more);
+            nodes.leaves -= 1;
+        }
+        (Node::Inner(inner), Node::Inner(mut more)) => {
+            inner.append(&mut more);
+            nodes.inners -= 1;
+        }
+        _ => unreachable!("leaves are equally deep"),
+    }
+}
+
+impl Tree {
+    pub(crate) fn new() -> Self {
+        Self { root: Node::Leaf(leaf()), len: 0, leaves: 1, inners: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Heap bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.leaves * mem::of_vec::<Key>(LEAF_LEN) + self.inners * mem::of_vec::<Child>(INNER_LEN)
+    }
+
+    fn counted(&mut self, nodes: &Nodes) {
+        self.leaves = self.leaves.wrapping_add_signed(nodes.leaves);
+        self.inners = self.inners.wrapping_add_signed(nodes.inners);
+    }
+
+    /// Inserts before position `at`, which is at most `len()`.
+    pub(crate) fn insert(&mut self, at: usize, key: Key) {
+        let mut nodes = Nodes::default();
+        if let Some(right) = self.root.insert(at, key, &mut nodes) {
+            nodes.inners += 1;
+            let left = std::mem::replace(&mut self.root, Node::Inner(inner()));
+            if let Node::Inner(children) = &mut self.root {
+                children.extend(left.into_child());
+                children.push(right);
+            }
+        }
+        self.len += 1;
+        self.counted(&nodes);
+    }
+
+    /// Removes the key at a position below `len()`.
+    pub(crate) fn remove(&mut self, at: usize) -> Key {
+        let mut nodes = Nodes::default();
+        let key = self.root.remove(at, &mut nodes);
+        while let Node::Inner(children) = &mut self.root
+            && children.len() <= 1
+        {
+            nodes.inners -= 1;
+            match children.pop() {
+                Some(only) => self.root = only.node,
+                None => {
+                    nodes.leaves += 1;
+                    self.root = Node::Leaf(leaf());
+                }
+            }
+        }
+        self.len -= 1;
+        self.counted(&nodes);
+        key
+    }
+
+    /// How many keys at the front fulfil `before`, which holds for those alone.
+    #[inline]
+    pub(crate) fn partition(&self, before: impl Fn(&Key) -> bool) -> usize {
+        let (mut node, mut rank) = (&self.root, 0);
+        loop {
+            match node {
+                Node::Leaf(keys) => return rank + keys.partition_point(&before),
+                Node::Inner(children) => {
+                    // The boundary lies in the last child whose first key fulfils.
+                    let i = children.partition_point(|c| before(&c.first)).saturating_sub(1);
+                    rank += children[..i].iter().map(|c| c.count).sum::<usize>();
+                    node = &children[i].node;
+                }
+            }
+        }
+    }
+
+    /// Says that the key at a position has another place now.
+    pub(crate) fn set_place(&mut self, mut at: usize, place: u32) {
+        let mut node = &mut self.root;
+        loop {
+            match node {
+                Node::Leaf(keys) => return keys[at].at = place,
+                Node::Inner(children) => {
+                    let (i, within) = locate(children, at, false);
+                    if within == 0 {
+                        children[i].first.at = place;
+                    }
+                    at = within;
+                    node = &mut children[i].node;
+                }
+            }
+        }
+    }
+
+    /// The leaf that holds a position below `len()`, and the position in it.
+    fn leaf_at(&self, mut at: usize) -> (&[Key], usize) {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(keys) => return (keys, at),
+                Node::Inner(children) => {
+                    let (i, within) = locate(children, at, false);
+                    (node, at) = (&children[i].node, within);
+                }
+            }
+        }
+    }
+
+    /// The key at a position.
+    pub(crate) fn get(&self, at: usize) -> Key {
+        let (keys, at) = self.leaf_at(at);
+        keys[at]
+    }
+
+    /// Visits the keys of `from..to`, backwards if asked.
+    pub(crate) fn visit(
+        &self,
+        mut from: usize,
+        mut to: usize,
+        back: bool,
+        mut visit: impl FnMut(Key),
+    ) {
+        to = to.min(self.len);
+        while from < to {
+            if back {
+                let (keys, at) = self.leaf_at(to - 1);
+                let n = (at + 1).min(to - from);
+                keys[at + 1 - n..=at].iter().rev().for_each(|key| visit(*key));
+                to -= n;
+            } else {
+                let (keys, at) = self.leaf_at(from);
+                let n = (keys.len() - at).min(to - from);
+                keys[at..at + n].iter().for_each(|key| visit(*key));
+                from += n;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+
+    fn check(
+        node: &Node,
+        depth: usize,
+        leaf_depth: &mut Option<usize>,
+        found: &mut (usize, usize),
+    ) {
+        match node {
+            Node::Leaf(keys) => {
+                assert_eq!(*leaf_depth.get_or_insert(depth), depth, "equally deep");
+                assert_eq!(keys.capacity(), LEAF_LEN, "as it is counted");
+                found.0 += 1;
+            }
+            Node::Inner(children) => {
+                assert_eq!(children.capacity(), INNER_LEN, "as it is counted");
+                found.1 += 1;
+                for child in children {
+                    assert_eq!(child.count, child.node.count());
+                    assert_eq!(Some(child.first), child.node.first());
+                    check(&child.node, depth + 1, leaf_depth, found);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn it_does_what_a_vector_does() {
+        for seed in 0..8 {
+            let mut rng = Rng::new(seed);
+            let (mut tree, mut model) = (Tree::new(), Vec::new());
+            for step in 0..30_000u32 {
+                let grows = step < 16_000;
+                let at = rng.below(model.len() as u64 + 1) as usize;
+                let at = if seed == 0 { model.len() } else { at };
+                if model.is_empty() || rng.below(100) < if grows { 80 } else { 15 } {
+                    let key = Key { score: f64::from(step), at: step };
+                    tree.insert(at, key);
+                    model.insert(at, key);
+                } else {
+                    let at = at.min(model.len() - 1);
+                    if rng.below(4) == 0 {
+                        tree.set_place(at, step);
+                        model[at].at = step;
+                    }
+                    assert_eq!(tree.get(at), model[at]);
+                    assert_eq!(tree.remove(at), model.remove(at));
+                }
+                assert_eq!(tree.len(), model.len());
+                if step % 997 == 0 || model.len() < 3 {
+                    let mut found = (0, 0);
+                    check(&tree.root, 0, &mut None, &mut found);
+                    assert_eq!(found, (tree.leaves, tree.inners));
+                    let from = rng.below(model.len() as u64 + 1) as usize;
+                    let to = from + rng.below(400) as usize;
+                    for back in [false, true] {
+                        let mut got = Vec::new();
+                        tree.visit(from, to, back, |key| got.push(key));
+                        let mut want = model[from..to.min(model.len())].to_vec();
+                        if back {
+                            want.reverse();
+                        }
+                        assert_eq!(got, want);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_partition_counts_what_is_before() {
+        let mut tree = Tree::new();
+        for i in 0..5000 {
+            tree.insert(i, Key { score: (i / 3) as f64, at: i as u32 });
+        }
+        for limit in [0.0, 0.5, 1.0, 700.0, 1666.0, 5000.0] {
+            let want = (0..5000).filter(|i| ((i / 3) as f64) < limit).count();
+            assert_eq!(tree.partition(|key| key.score < limit), want);
+        }
+    }
+}
