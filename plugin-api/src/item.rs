@@ -31,6 +31,21 @@ pub enum ItemKind {
     Other(u8),
 }
 
+impl ItemKind {
+    /// As it crosses.
+    #[must_use]
+    pub fn value_type(self) -> u8 {
+        match self {
+            Self::String => value_type::STRING,
+            Self::List => value_type::LIST,
+            Self::Set => value_type::SET,
+            Self::SortedSet => value_type::ZSET,
+            Self::Hash => value_type::HASH,
+            Self::Other(other) => other,
+        }
+    }
+}
+
 /// An item as an operation found or left it.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'a> {
@@ -77,6 +92,15 @@ impl<'a> Item<'a> {
     #[must_use]
     pub fn with_idle_s(mut self, seconds: Option<u32>) -> Self {
         self.view.idle = seconds.map_or(idle::UNKNOWN, idle::code);
+        self
+    }
+
+    /// The same item without its bytes, as a structure of so many elements.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ItemKind, elements: usize) -> Self {
+        self.view.kind = item_kind::META;
+        self.view.value_type = kind.value_type();
+        self.view.len = u32::try_from(elements).unwrap_or(u32::MAX);
         self
     }
 

@@ -11,12 +11,12 @@
 //! stay put; `clear` needs exclusive access.
 #![allow(unsafe_code)]
 
-use crate::abi::op::{ItemView, item_bits, item_kind, value_type};
+use crate::abi::op::{ItemView, item_bits, item_kind};
 use crate::abi::status::Status;
-use crate::abi::structure::RawElement;
+use crate::abi::structure::{RawElement, StructOp};
 use crate::item::ItemKind;
 use crate::op::Op;
-use crate::structure::Element;
+use crate::structure::{Element, StructCall};
 
 /// The first chunk of bytes; later ones double.
 const BYTES_CHUNK_LEN: usize = 16 * 1024;
@@ -235,6 +235,17 @@ impl StructAnswer<'_> {
         self.bits & (item_bits::CHANGED | item_bits::GONE) != 0
     }
 
+    /// Which of [`StructCall::all_keys`] were changed, made or removed: those
+    /// whose CAS token changes.
+    pub fn written(&self, call: &StructCall<'_>) -> impl Iterator<Item = usize> + use<> {
+        let other = self.bits & (item_bits::OTHER_CHANGED | item_bits::OTHER_GONE) != 0;
+        let which = match call.op {
+            StructOp::LIST_MPOP | StructOp::ZSET_MPOP => usize::try_from(self.number).unwrap_or(1),
+            _ => 1,
+        };
+        self.is_write().then_some(0).into_iter().chain(other.then_some(which))
+    }
+
     /// Tells what the key holds: kind, CAS token, deadline.
     pub fn describe(&mut self, kind: ItemKind, cas: u64, expires_at_ms: u64) {
         (self.kind, self.cas, self.expires_at_ms) = (kind, cas, expires_at_ms);
@@ -248,14 +259,7 @@ impl StructAnswer<'_> {
             expires_at_ms: self.expires_at_ms,
             len: u32::try_from(elements.len()).expect("fewer than 2^32 elements"),
             kind: item_kind::ELEMENTS,
-            value_type: match self.kind {
-                ItemKind::String => value_type::STRING,
-                ItemKind::List => value_type::LIST,
-                ItemKind::Set => value_type::SET,
-                ItemKind::SortedSet => value_type::ZSET,
-                ItemKind::Hash => value_type::HASH,
-                ItemKind::Other(other) => other,
-            },
+            value_type: self.kind.value_type(),
             bits: self.bits,
             ..ItemView::NONE
         };
@@ -270,7 +274,6 @@ impl StructAnswer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::structure::StructOp;
 
     #[test]
     fn answers_stay_as_they_were_while_others_are_filled() {

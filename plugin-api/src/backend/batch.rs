@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 use crate::abi::op::{BufMut, ItemView, idle, item_bits, item_kind};
@@ -50,6 +50,14 @@ impl<'b, 'a> Batch<'b, 'a> {
         self.keep.this_sweep.push(Arc::clone(&stored.value));
         // SAFETY: `keep` holds the bytes until the worker leaves the sweep.
         unsafe { self.ops[i].set_view(view) };
+    }
+
+    /// Some of the operations, as a batch.
+    ///
+    /// # Panics
+    /// When the range is not within the batch.
+    pub fn part(&mut self, range: Range<usize>) -> Batch<'_, 'a> {
+        Batch { ops: &mut self.ops[range], keep: self.keep }
     }
 
     /// Answers operation `i`, a STRUCT one: `run` reads the call and fills the

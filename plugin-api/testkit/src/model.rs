@@ -3,11 +3,14 @@
 //!
 //! Always true: every operation goes through [`semantics::decide`]; CAS tokens
 //! count up per key, also over deletes, so they are the same in every run of a
-//! script.
+//! script. Structures are those of the crate `structs`; each has a placeholder
+//! among the items, which carries its deadline and its token.
 //!
 //! # Safety
 //! Bodies are boxed slices that stay put from `reserve` until COMMIT or abort.
 #![allow(unsafe_code)]
+
+mod structures;
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
@@ -19,6 +22,8 @@ use crucible_plugin_api::{
     Backend, Batch, Body, BodyToken, Capabilities, Change, Env, Item, Modify, Op, OpCode,
     PluginError, Simple, SimpleBackend, Status, Stored, WorkerCtx,
 };
+
+use structs::{Object, Rng};
 
 use crate::services::lock;
 
@@ -39,6 +44,8 @@ pub struct ModelSettings {
     pub retain: bool,
     /// Answer values in so many parts; 0 and 1 = contiguous.
     pub value_parts: usize,
+    /// Offer hashes, lists, sets and sorted sets.
+    pub structures: bool,
 }
 
 impl Default for ModelSettings {
@@ -50,6 +57,7 @@ impl Default for ModelSettings {
             body_parts: 3,
             retain: true,
             value_parts: 1,
+            structures: true,
         }
     }
 }
@@ -64,6 +72,8 @@ pub struct ModelStore {
 #[derive(Debug, Default)]
 struct Items {
     live: BTreeMap<Vec<u8>, Stored>,
+    /// The structures; a key that has one has a live item without bytes too.
+    objects: BTreeMap<Vec<u8>, Object>,
     /// The last CAS token of each key that ever lived.
     last_cas: HashMap<Vec<u8>, u64>,
     /// When each live key was last read or written, unix milliseconds.
@@ -83,6 +93,7 @@ impl Items {
     fn settle(&mut self, key: &[u8], now_ms: u64) {
         if self.live.get(key).is_some_and(|item| item.is_expired(now_ms)) {
             self.live.remove(key);
+            self.objects.remove(key);
             self.expired += 1;
         }
     }
@@ -126,6 +137,9 @@ impl Simple for ModelStore {
         if before.is_none() && after.is_some() && full {
             return Err(Status::NO_MEMORY);
         }
+        if matches!(change.modify, Modify::Replace { .. } | Modify::Delete) {
+            items.objects.remove(key);
+        }
         match &after {
             Some(item) => {
                 if before.as_ref().map(|old| old.cas) != Some(item.cas) {
@@ -142,7 +156,9 @@ impl Simple for ModelStore {
     }
 
     fn clear(&self) {
-        lock(&self.items).live.clear();
+        let mut items = lock(&self.items);
+        items.live.clear();
+        items.objects.clear();
     }
 
     fn scan(
@@ -207,6 +223,7 @@ pub struct ModelWorker {
     ctx: WorkerCtx,
     bodies: HashMap<u64, Box<[u8]>>,
     last_token: u64,
+    rng: Rng,
     /// Arrays of parts that this sweep's views point to.
     parts: Vec<Box<[Buf]>>,
 }
@@ -227,35 +244,48 @@ impl Backend for ModelBackend {
         if !self.settings.retain {
             caps.bits &= !Capabilities::RETAIN;
         }
+        if self.settings.structures {
+            caps.bits |=
+                Capabilities::HASH | Capabilities::LIST | Capabilities::SET | Capabilities::ZSET;
+            caps.add(OpCode::STRUCT);
+        }
         caps
     }
 
     fn worker(&self, ctx: WorkerCtx) -> ModelWorker {
-        ModelWorker { ctx, bodies: HashMap::new(), last_token: 0, parts: Vec::new() }
+        ModelWorker {
+            ctx,
+            bodies: HashMap::new(),
+            last_token: 0,
+            rng: Rng::new(1),
+            parts: Vec::new(),
+        }
     }
 
     fn execute(&self, worker: &mut ModelWorker, batch: &mut Batch<'_, '_>) {
-        // A COMMIT is a STORE of the body.
-        let mut bodies = Vec::new();
-        for op in batch.iter_mut().filter(|op| op.code() == OpCode::COMMIT) {
-            let body = worker.bodies.remove(&op.raw().cookie).unwrap_or_default();
-            // SAFETY: `bodies` keeps the bytes until the batch is answered.
-            unsafe {
-                op.raw_mut().code = OpCode::STORE;
-                op.raw_mut().val = Buf::of(&body);
+        // Lets a delayed flush take effect.
+        self.inner.execute(&mut worker.ctx, &mut batch.part(0..0));
+        let (store, now_ms) = (self.inner.store(), worker.ctx.now_ms());
+        for i in 0..batch.len() {
+            if self.settings.structures && batch[i].code() == OpCode::STRUCT {
+                let rng = &mut worker.rng;
+                batch.structure(i, |call, out| store.run(call, out, now_ms, rng));
+                continue;
             }
-            bodies.push((op.raw().cookie, body));
-        }
-        self.inner.execute(&mut worker.ctx, batch);
-        for (token, _) in &bodies {
-            let op =
-                batch.iter_mut().find(|op| op.code() == OpCode::STORE && op.raw().cookie == *token);
-            if let Some(op) = op {
-                // SAFETY: no pointer is left to the body.
-                unsafe {
-                    op.raw_mut().code = OpCode::COMMIT;
-                    op.raw_mut().val = Buf::EMPTY;
+            let structure = store.structure(batch[i].key(), now_ms);
+            match structure.and_then(|_| structures::refusal(&batch[i])) {
+                Some(status) => {
+                    let op = &mut batch[i];
+                    if op.code() == OpCode::COMMIT {
+                        worker.bodies.remove(&op.raw().cookie);
+                    }
+                    op.set_status(status);
+                    op.clear_item();
                 }
+                None => self.execute_on_item(worker, &mut batch.part(i..i + 1)),
+            }
+            if let Some(structure) = structure {
+                structures::describe(&mut batch[i], structure);
             }
         }
         for op in batch.iter_mut() {
@@ -302,7 +332,9 @@ impl Backend for ModelBackend {
         budget: u32,
         visit: &mut dyn FnMut(&[u8], &Item<'_>) -> bool,
     ) -> Result<u64, Status> {
-        self.inner.scan(&mut worker.ctx, cursor, budget, visit)
+        self.inner.scan(&mut worker.ctx, cursor, budget, &mut |key, item| {
+            visit(key, &structures::scanned(self.inner.store(), key, item))
+        })
     }
 
     fn stats(&self, worker: &mut ModelWorker, section: &str, visit: &mut dyn FnMut(&str, &str)) {
@@ -311,6 +343,27 @@ impl Backend for ModelBackend {
 }
 
 impl ModelBackend {
+    /// Runs one operation on an item.
+    fn execute_on_item(&self, worker: &mut ModelWorker, batch: &mut Batch<'_, '_>) {
+        let op = &mut batch[0];
+        if op.code() != OpCode::COMMIT {
+            return self.inner.execute(&mut worker.ctx, batch);
+        }
+        // A COMMIT is a STORE of the body.
+        let body = worker.bodies.remove(&op.raw().cookie).unwrap_or_default();
+        // SAFETY: `body` outlives the call that reads it.
+        unsafe {
+            op.raw_mut().code = OpCode::STORE;
+            op.raw_mut().val = Buf::of(&body);
+        }
+        self.inner.execute(&mut worker.ctx, batch);
+        // SAFETY: no pointer is left to the body.
+        unsafe {
+            batch[0].raw_mut().code = OpCode::COMMIT;
+            batch[0].raw_mut().val = Buf::EMPTY;
+        }
+    }
+
     /// Shows a value in parts, if the settings say so.
     fn cut_up(&self, worker: &mut ModelWorker, op: &mut Op<'_>) {
         let mut view = op.raw().out;
