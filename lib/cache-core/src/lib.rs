@@ -53,5 +53,5 @@ pub use table::simd::{SLOTS, match_tags};
 pub use view::{Item, Parts};
 pub use worker::{
     Condition, Cursor, DeadlineCondition, Edit, Meta, NewValue, Outcome, Reservation,
-    ReserveRequest, Status, Store, Worker,
+    ReserveRequest, Sought, Status, Store, Worker,
 };

@@ -17,6 +17,8 @@ pub struct Item<'w> {
     segments: &'w Segments,
     header: Header,
     location: u64,
+    /// Bytes before the value: header and key.
+    before_value: usize,
     base_ms: u64,
     cas: u64,
     /// Its index entry, as it was found.
@@ -49,9 +51,11 @@ impl<'w> Item<'w> {
     ) -> Self {
         let location = entry.location();
         // SAFETY: as the caller says.
-        let (header, last_use) =
-            unsafe { (segments.header(location), Header::read_last_use(segments.ptr(location))) };
-        Self { segments, header, location, base_ms, cas: 0, entry, last_use, now_s }
+        let (header, header_len) = unsafe { segments.header_with_len(location) };
+        // SAFETY: as the caller says.
+        let last_use = unsafe { Header::read_last_use(segments.ptr(location)) };
+        let before_value = header_len + header.key_len;
+        Self { segments, header, location, before_value, base_ms, cas: 0, entry, last_use, now_s }
     }
 
     /// Notes that it is read now; what this view says is from before.
@@ -87,9 +91,15 @@ impl<'w> Item<'w> {
     /// Its key.
     #[inline]
     pub fn key(&self) -> &'w [u8] {
-        let at = self.location + self.header.len() as u64;
+        let at = self.location + (self.before_value - self.header.key_len) as u64;
         // SAFETY: part of the item, which stays for 'w.
         unsafe { self.segments.bytes(at, self.header.key_len) }
+    }
+
+    /// Bytes of the whole item.
+    #[inline]
+    pub(crate) fn item_len(&self) -> usize {
+        self.before_value + self.header.value_len
     }
 
     /// Length of the value in bytes.
@@ -163,8 +173,11 @@ impl<'w> Item<'w> {
     /// The value, if it stands in one piece (only values larger than a segment do not).
     #[inline]
     pub fn value(&self) -> Option<&'w [u8]> {
-        let at = self.segments.offset_of(self.location) + self.header.item_len();
-        if at <= self.segments.capacity() { self.parts().next().or(Some(&[])) } else { None }
+        let end = self.segments.offset_of(self.location) + self.item_len();
+        let at = self.location + self.before_value as u64;
+        // SAFETY: part of the item, which stays for 'w.
+        (end <= self.segments.capacity())
+            .then(|| unsafe { self.segments.bytes(at, self.header.value_len) })
     }
 
     /// The pieces of the value in order; none is empty.

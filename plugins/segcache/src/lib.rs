@@ -50,7 +50,8 @@ pub struct Worker {
     guards: u64,
     /// Descriptions of values in several pieces, until the sweep ends.
     parts: Vec<Box<[crucible_plugin_api::abi::op::Buf]>>,
-    hashes: Vec<cache_core::KeyHash>,
+    /// The keys of the group at hand.
+    sought: Vec<cache_core::Sought>,
 }
 
 impl Backend for Segcache {
@@ -113,7 +114,7 @@ impl Backend for Segcache {
             last_token: 0,
             guards: 0,
             parts: Vec::new(),
-            hashes: Vec::new(),
+            sought: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@
 use crate::Worker;
 use cache_core::{
     Condition as StoreCondition, DeadlineCondition, Edit, Error, Item as StoredItem, KeyHash, Meta,
-    NewValue, Outcome, ReserveRequest, Status as StoreStatus, Store,
+    NewValue, Outcome, ReserveRequest, Sought, Status as StoreStatus, Store,
 };
 use crucible_plugin_api::abi::op::{Buf, BufMut, ItemView, idle, item_bits, item_kind};
 use crucible_plugin_api::semantics;
@@ -27,24 +27,42 @@ type Parts = Vec<Box<[Buf]>>;
 /// Runs a batch in order; fetches ahead what it will touch.
 pub(crate) fn run(worker: &mut Worker, batch: &mut Batch<'_, '_>) {
     let count = batch.len();
-    let mut hashes = std::mem::take(&mut worker.hashes);
+    let mut sought = std::mem::take(&mut worker.sought);
     let mut parts = std::mem::take(&mut worker.parts);
     for start in (0..count).step_by(GROUP) {
         let end = (start + GROUP).min(count);
-        hashes.clear();
-        hashes.extend(batch[start..end].iter().map(|op| worker.store.hash(op.key())));
-        if end - start > 1 {
-            worker.store.prefetch(&hashes);
+        let group = &mut batch[start..end];
+        sought.clear();
+        sought.extend(group.iter().map(|op| Sought::new(worker.store.hash(op.key()))));
+        if group.len() > 1 {
+            worker.store.prefetch(&mut sought);
         }
-        for (op, hash) in batch[start..end].iter_mut().zip(&hashes) {
-            run_one(worker, op, *hash, &mut parts);
+        for (op, sought) in group.iter_mut().zip(&sought) {
+            run_one(worker, op, *sought, &mut parts);
         }
     }
-    worker.hashes = hashes;
+    worker.sought = sought;
     worker.parts = parts;
 }
 
-fn run_one(worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
+#[inline]
+fn run_one(worker: &mut Worker, op: &mut Op<'_>, sought: Sought, parts: &mut Parts) {
+    if op.code() == OpCode::GET && op.raw().opts == Opts::NONE {
+        return match worker.store.get_sought(op.key(), sought) {
+            None => op.set_status(Status::MISS),
+            Some(item) => {
+                op.set_status(Status::OK);
+                // SAFETY: see the header.
+                unsafe { op.set_view(view_of(&item.with_cas(), parts)) };
+            }
+        };
+    }
+    run_other(worker, op, sought.hash(), parts);
+}
+
+/// Everything but a GET without options.
+#[inline(never)]
+fn run_other(worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
     match op.code() {
         OpCode::NOP => op.set_status(Status::OK),
         OpCode::GET | OpCode::META if !op.raw().opts.has(Opts::SET_EXPIRY) => {
@@ -101,8 +119,9 @@ fn show(op: &mut Op<'_>, item: &StoredItem<'_>, parts: &mut Parts) {
     unsafe { op.set_view(view) };
 }
 
+#[inline]
 fn view_of(item: &StoredItem<'_>, parts: &mut Parts) -> ItemView {
-    let mut view = ItemView {
+    let view = ItemView {
         guard: item.place(),
         cas: item.cas(),
         expires_at_ms: item.deadline_ms(),
@@ -116,15 +135,17 @@ fn view_of(item: &StoredItem<'_>, parts: &mut Parts) -> ItemView {
         ..ItemView::NONE
     };
     match item.value() {
-        Some(value) => view.ptr = value.as_ptr(),
-        None => {
-            let pieces: Box<[Buf]> = item.parts().map(Buf::of).collect();
-            view.ptr = pieces.as_ptr().cast();
-            view.nparts = u16::try_from(pieces.len()).expect("a value has few pieces");
-            view.kind = item_kind::PARTS;
-            parts.push(pieces);
-        }
+        Some(value) => ItemView { ptr: value.as_ptr(), ..view },
+        None => in_pieces(item, view, parts),
     }
+}
+
+#[cold]
+fn in_pieces(item: &StoredItem<'_>, view: ItemView, parts: &mut Parts) -> ItemView {
+    let pieces: Box<[Buf]> = item.parts().map(Buf::of).collect();
+    let nparts = u16::try_from(pieces.len()).expect("a value has few pieces");
+    let view = ItemView { ptr: pieces.as_ptr().cast(), nparts, kind: item_kind::PARTS, ..view };
+    parts.push(pieces);
     view
 }
 

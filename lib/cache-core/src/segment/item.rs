@@ -199,12 +199,12 @@ impl Header {
         }
     }
 
-    /// Reads the header of the item at `p`.
+    /// The header of the item at `p`, and how long it is.
     ///
     /// # Safety
     /// An item stands at `p`.
     #[inline]
-    pub(crate) unsafe fn read(p: *const u8) -> Header {
+    pub(crate) unsafe fn read(p: *const u8) -> (Header, usize) {
         // SAFETY: optional fields are there when `kind` says so.
         unsafe {
             let (mut at, key_len, value_len) = Header::fixed(p);
@@ -236,7 +236,7 @@ impl Header {
                         Some(u64::from_le_bytes(p.add(at).cast::<[u8; 8]>().read_unaligned()));
                 }
             }
-            header
+            (header, usize::from(HEADER_LEN[usize::from(kind & 0xf)]))
         }
     }
 
@@ -328,12 +328,12 @@ mod tests {
             let at = header.write(p, LastUse::from_bits(0x123));
             assert_eq!(at, header.len());
             for last_use in [0x123, 0xfff, 0, 0x80f] {
-                assert_eq!(Header::read(p), header);
+                assert_eq!(Header::read(p), (header, at));
                 assert_eq!(Header::read_lens(p), (at, header.key_len, header.value_len));
                 Header::write_last_use(p, LastUse::from_bits(last_use));
                 assert_eq!(Header::read_last_use(p).bits(), last_use);
             }
-            assert_eq!(Header::read(p), header);
+            assert_eq!(Header::read(p), (header, at));
         }
     }
 

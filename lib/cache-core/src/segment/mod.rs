@@ -540,6 +540,16 @@ impl Segments {
     /// See the header of this file.
     #[inline]
     pub(crate) unsafe fn header(&self, location: u64) -> Header {
+        // SAFETY: as the caller says.
+        unsafe { self.header_with_len(location).0 }
+    }
+
+    /// Header of a published or claimed item, and how long it is.
+    ///
+    /// # Safety
+    /// See the header of this file.
+    #[inline]
+    pub(crate) unsafe fn header_with_len(&self, location: u64) -> (Header, usize) {
         self.touch_read(self.id_of(location));
         // SAFETY: an item stands there.
         unsafe { Header::read(self.ptr(location)) }

@@ -98,6 +98,13 @@ impl Table {
         &self.memory[index as usize]
     }
 
+    /// The slot of this number, if the table has so many.
+    #[inline]
+    pub(crate) fn slot(&self, number: u64) -> Option<&AtomicU64> {
+        let bucket = u32::try_from(number / SLOTS as u64).ok().filter(|b| *b < self.buckets)?;
+        Some(&self.bucket(bucket)[(number % SLOTS as u64) as usize])
+    }
+
     /// Asks for a bucket's line ahead of its use.
     #[inline]
     pub(crate) fn prefetch(&self, index: u32) {

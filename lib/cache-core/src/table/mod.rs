@@ -111,6 +111,15 @@ fn scan_table<'a>(
     None
 }
 
+/// The number of a slot in the older table: a hint, which whoever follows it checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spot(u64);
+
+impl Spot {
+    /// No slot.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+}
+
 /// A slot and the entry that was seen in it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found<'a> {
@@ -242,10 +251,43 @@ impl Index {
         self.find_where(hash, |entry| items.matches(entry.location(), key))
     }
 
-    /// Where a likely entry of this hash says its item is, to prefetch it.
+    /// Where a likely entry of this hash stands, and where it says its item is,
+    /// to prefetch it.
     #[inline]
-    pub(crate) fn guess(&self, hash: KeyHash) -> Option<u64> {
-        self.view().scan(hash, &mut |_| true).map(|found| found.entry.location())
+    pub(crate) fn guess(&self, hash: KeyHash) -> Option<(Spot, u64)> {
+        let view = self.view();
+        let (first, second) = view.old.pair(hash);
+        for index in [first, second] {
+            let bucket = view.old.bucket(index);
+            let mask = match_tags(bucket, hash.tag());
+            if mask != 0 {
+                let slot = mask.trailing_zeros();
+                let entry = Entry(bucket[slot as usize].load(Ordering::Acquire));
+                let number = u64::from(index) * simd::SLOTS as u64 + u64::from(slot);
+                return (!entry.is_empty()).then_some((Spot(number), entry.location()));
+            }
+        }
+        let new = view.new.as_ref()?;
+        scan_table(new, hash, &mut |_| true).map(|found| (Spot::NONE, found.entry.location()))
+    }
+
+    /// The entry of a key that may stand at `spot`; searched for if it does not.
+    #[inline]
+    pub(crate) fn find_at(
+        &self,
+        spot: Spot,
+        hash: KeyHash,
+        key: &[u8],
+        items: &impl Locate,
+    ) -> Option<Found<'_>> {
+        if let Some(slot) = self.view().old.slot(spot.0) {
+            // Acquire: who sees the entry sees the item's bytes.
+            let entry = Entry(slot.load(Ordering::Acquire));
+            if entry.tag() == hash.tag() && items.matches(entry.location(), key) {
+                return Some(Found { slot, entry });
+            }
+        }
+        self.find(hash, key, items)
     }
 
     /// Takes the key's stripe; only its holder changes which entry the key has.

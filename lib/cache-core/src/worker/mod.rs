@@ -26,6 +26,7 @@ mod store;
 mod tick;
 
 pub use iterate::Cursor;
+pub use read::Sought;
 pub use reserve::{Reservation, ReserveRequest};
 pub use store::{Condition, DeadlineCondition, Edit, Meta, NewValue, Outcome, Status, Store};
 
@@ -237,7 +238,7 @@ impl Worker {
     /// table of flush life `life`.
     pub(crate) fn unlinked(&self, entry: Entry, life: u64, told: Option<Reason>) {
         let item = self.item_of(entry);
-        let (location, len) = (entry.location(), item.header().item_len());
+        let (location, len) = (entry.location(), item.item_len());
         self.counters().add(Count::removed, 1);
         self.counters().count_live(life, -1, -(len as i64));
         if let (Some(reason), Some(observer)) = (told, &self.shared.plan.config.observer) {

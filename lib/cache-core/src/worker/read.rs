@@ -2,12 +2,36 @@
 
 use crate::hash::KeyHash;
 use crate::stats::Count;
-use crate::table::Found;
+use crate::table::{Found, Spot};
 use crate::view::Item;
 use crate::worker::Worker;
 
 /// Keys whose lines are fetched together.
 const GROUP: usize = 32;
+
+/// A key's hash on its way through a batch: [`Worker::prefetch`] notes where the
+/// key's entry seems to stand, and a read looks there first.
+#[derive(Debug, Clone, Copy)]
+pub struct Sought {
+    hash: KeyHash,
+    spot: Spot,
+}
+
+impl Sought {
+    /// A key of this hash, not looked for yet.
+    #[inline]
+    #[must_use]
+    pub fn new(hash: KeyHash) -> Self {
+        Self { hash, spot: Spot::NONE }
+    }
+
+    /// The key's hash.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self) -> KeyHash {
+        self.hash
+    }
+}
 
 /// Bytes of an item that a batch fetches ahead: its header, key and the first of
 /// its value.
@@ -26,19 +50,23 @@ impl Worker {
     pub fn get_hashed(&self, key: &[u8], hash: KeyHash) -> Option<Item<'_>> {
         self.auto_enter();
         self.shared.index.prefetch(hash);
-        self.lookup(key, hash)
+        self.get_sought(key, Sought::new(hash))
     }
 
-    #[inline]
-    fn lookup(&self, key: &[u8], hash: KeyHash) -> Option<Item<'_>> {
-        let found = self.shared.index.find(hash, key, &self.shared.segments);
+    /// [`Worker::get`] for a key that a batch has looked for.
+    // Always: an Item is a dozen words, of which most callers want a few.
+    #[inline(always)]
+    pub fn get_sought(&self, key: &[u8], sought: Sought) -> Option<Item<'_>> {
+        self.auto_enter();
+        let Sought { hash, spot } = sought;
+        let found = self.shared.index.find_at(spot, hash, key, &self.shared.segments);
         match found.and_then(|found| self.visible(&found).map(|item| (found, item))) {
             Some((found, item)) => {
                 found.count_hit(self.count_cap);
                 item.note_use();
                 self.lent.set(true);
                 self.counters().add(Count::hits, 1);
-                self.shared.curve.read(hash, Some(item.header().item_len()));
+                self.shared.curve.read(hash, Some(item.item_len()));
                 Some(item)
             }
             None => {
@@ -108,15 +136,15 @@ impl Worker {
         mut each: impl FnMut(usize, Option<Item<'w>>),
     ) {
         self.auto_enter();
-        let mut hashes = [KeyHash(0); GROUP];
+        let mut sought = [Sought::new(KeyHash(0)); GROUP];
         for (group, keys) in keys.chunks(GROUP).enumerate() {
-            for (hash, key) in hashes.iter_mut().zip(keys) {
-                *hash = self.hash(key.as_ref());
+            for (sought, key) in sought.iter_mut().zip(keys) {
+                *sought = Sought::new(self.hash(key.as_ref()));
             }
-            let hashes = &hashes[..keys.len()];
-            self.prefetch(hashes);
-            for (i, (key, hash)) in keys.iter().zip(hashes).enumerate() {
-                each(group * GROUP + i, self.lookup(key.as_ref(), *hash));
+            let sought = &mut sought[..keys.len()];
+            self.prefetch(sought);
+            for (i, (key, sought)) in keys.iter().zip(sought).enumerate() {
+                each(group * GROUP + i, self.get_sought(key.as_ref(), *sought));
             }
         }
     }
@@ -124,13 +152,14 @@ impl Worker {
     /// Fetches the lines that operations on these keys will need: buckets first,
     /// then the items they lead to. Best in groups of 16 to 32.
     #[inline]
-    pub fn prefetch(&self, hashes: &[KeyHash]) {
+    pub fn prefetch(&self, keys: &mut [Sought]) {
         self.auto_enter();
-        for hash in hashes {
-            self.shared.index.prefetch(*hash);
+        for key in &mut *keys {
+            self.shared.index.prefetch(key.hash);
         }
-        for hash in hashes {
-            if let Some(location) = self.shared.index.guess(*hash) {
+        for key in keys {
+            if let Some((spot, location)) = self.shared.index.guess(key.hash) {
+                key.spot = spot;
                 let p = self.shared.segments.ptr(location);
                 for line in 0..AHEAD_LINES {
                     crate::prefetch::line(p.wrapping_add(line * 64));
