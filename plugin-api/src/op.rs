@@ -259,6 +259,17 @@ impl<'a> Op<'a> {
         unsafe { Item::from_view(self.raw.out) }
     }
 
+    /// The value of the item, when it lies in one piece. The short way for a read
+    /// that needs nothing else of it.
+    #[must_use]
+    #[inline]
+    pub fn value_bytes(&self) -> Option<&'a [u8]> {
+        let out = &self.raw.out;
+        // SAFETY: as in `item`: `len` bytes at `ptr`, valid for 'a.
+        (out.kind == item_kind::CONTIGUOUS && out.len > 0)
+            .then(|| unsafe { std::slice::from_raw_parts(out.ptr, out.len as usize) })
+    }
+
     /// The CAS token after a write; 0 when there is none.
     #[must_use]
     #[inline]

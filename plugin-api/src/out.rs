@@ -74,16 +74,39 @@ impl<'s> Out<'s> {
         self.sink.len += bytes.len();
     }
 
-    /// Lets `write` fill up to `n` bytes in place; it returns how many it did.
+    /// Lets `write` fill up to `n` bytes in place; it returns how many it did. The
+    /// bytes it is given hold nothing that may be relied on: write, do not read.
     #[inline]
     pub fn fill(&mut self, n: usize, write: impl FnOnce(&mut [u8]) -> usize) {
         self.reserve(n);
-        // SAFETY: room for `n` bytes was made; a fresh u8 range may hold
-        // anything, and the host's buffers are initialised memory.
+        // SAFETY: room for `n` bytes behind `len` was made, the host's own heap
+        // memory, lent to this turn alone; every bit pattern is a u8.
         let room = unsafe { std::slice::from_raw_parts_mut(self.sink.buf.add(self.sink.len), n) };
         let written = write(room);
         assert!(written <= n, "wrote past the room asked for");
         self.sink.len += written;
+    }
+
+    /// Appends `head_len` bytes of `head`, then `body`, then a line end: a short
+    /// value in its frame, with one look at the room there is.
+    ///
+    /// # Panics
+    /// When `head_len` is more than eight.
+    #[inline]
+    pub fn framed(&mut self, head: [u8; 8], head_len: usize, body: &[u8]) {
+        assert!(head_len <= head.len(), "a head of at most eight bytes");
+        self.reserve(head.len() + body.len() + 2);
+        // SAFETY: room for all of it was made behind `len`; the sink's buffer is
+        // not visible to anyone else during the turn. Bytes of `head` behind
+        // `head_len` are overwritten by what follows or stay behind `len`.
+        unsafe {
+            let at = self.sink.buf.add(self.sink.len);
+            at.cast::<[u8; 8]>().write_unaligned(head);
+            let at = at.add(head_len);
+            std::ptr::copy_nonoverlapping(body.as_ptr(), at, body.len());
+            at.add(body.len()).cast::<[u8; 2]>().write_unaligned(*b"\r\n");
+        }
+        self.sink.len += head_len + body.len() + 2;
     }
 
     /// Appends a number in decimal.

@@ -17,7 +17,7 @@
 //! completed operations are the host's and valid for the crossing.
 #![allow(unsafe_code)]
 
-use std::mem;
+use std::{iter, mem, vec};
 
 use super::body::Body;
 use super::queue::{Planned, events_of};
@@ -141,7 +141,14 @@ impl<P: Protocol> Engine<P> {
         self.progress.clear();
         self.progress.resize(turns.len(), Progress::default());
         for i in 0..turns.len() {
-            self.begin(protocol, turns, i);
+            let turn = &turns[i];
+            if matches!(turn.event, TurnEvent::DATA | TurnEvent::WRITABLE) {
+                // SAFETY: see the module.
+                let conn = unsafe { &*turn.session.cast::<Conn<P>>() };
+                self.progress[i].parse = !conn.blocked && !conn.closing;
+            } else {
+                self.begin(protocol, turns, i);
+            }
         }
         let mut first = 0;
         loop {
@@ -159,7 +166,8 @@ impl<P: Protocol> Engine<P> {
         }
     }
 
-    /// Takes in what the turn is for.
+    /// Takes in what the turn is for, besides data.
+    #[inline(never)]
     fn begin(&mut self, protocol: &P, turns: &mut [Turn], i: usize) {
         let turn = &mut turns[i];
         // SAFETY: see the module; one turn for each session.
@@ -244,34 +252,68 @@ impl<P: Protocol> Engine<P> {
         // SAFETY: Op is transparent over RawOp, and vectors of both are alike;
         // keys point into `kept`, values are valid for this crossing.
         let ops = unsafe { mem::transmute::<Vec<RawOp>, Vec<Op<'static>>>(ops) };
-        self.queue.begin_parse(i as u32, turns[i].conn_id);
-        self.reply_one(protocol, &mut turns[i], i, ticket, &ops);
+        let command = iter::once((ticket, &ops[..]));
+        if guard(|| self.answer(protocol, &mut turns[i], i, command)).is_err() {
+            self.reply_failed(i);
+        }
     }
 
     /// Phase A. Starts at turn `first`, so that a long pipeline shares the
     /// rounds with the others; returns where the next round starts.
     fn parse_round(&mut self, protocol: &P, turns: &mut [Turn], first: usize) -> usize {
-        let n = turns.len();
-        let followed_up = !self.queue.plan.is_empty();
-        for step in 0..n {
-            let i = if first + step < n { first + step } else { first + step - n };
-            if !self.progress[i].parse {
-                continue;
-            }
-            if followed_up && self.queue.plan.iter().any(|p| p.turn == i as u32) {
-                continue;
-            }
-            self.parse_turn(protocol, &mut turns[i], i);
-            if self.queue.is_full() && self.queue.ops.len() + self.queue.plan.len() > 0 {
-                self.queue.barrier = false;
-                if self.queue.ops.len() >= super::ROUND_OPS
-                    || self.queue.plan.len() >= super::ROUND_OPS
-                {
-                    return if i + 1 < n { i + 1 } else { 0 };
+        // One guard for all turns: a panic ends one, and the others go on.
+        let mut step = 0;
+        loop {
+            match guard(|| self.parse_turns(protocol, turns, first, &mut step)) {
+                Ok(next) => return next,
+                Err(_) => {
+                    let i = (first + step) % turns.len();
+                    self.parse_failed(&turns[i], i);
+                    step += 1;
                 }
             }
         }
+    }
+
+    fn parse_turns(
+        &mut self,
+        protocol: &P,
+        turns: &mut [Turn],
+        first: usize,
+        step: &mut usize,
+    ) -> usize {
+        let n = turns.len();
+        let followed_up = !self.queue.plan.is_empty();
+        while *step < n {
+            let i = if first + *step < n { first + *step } else { first + *step - n };
+            let follows_up = || self.queue.plan.iter().any(|p| p.turn == i as u32);
+            if self.progress[i].parse && !(followed_up && follows_up()) {
+                self.parse_turn(protocol, &mut turns[i], i);
+                if self.queue.is_full() {
+                    self.queue.barrier = false;
+                    if self.queue.ops.len() >= super::ROUND_OPS
+                        || self.queue.plan.len() >= super::ROUND_OPS
+                    {
+                        return if i + 1 < n { i + 1 } else { 0 };
+                    }
+                }
+            }
+            *step += 1;
+        }
         first
+    }
+
+    /// A session panicked while it parsed, or lied about input or body.
+    #[cold]
+    fn parse_failed(&mut self, turn: &Turn, i: usize) {
+        // SAFETY: see the module.
+        let conn = unsafe { &mut *turn.session.cast::<Conn<P>>() };
+        if let Some(body) = self.queue.body.take() {
+            conn.body = Some(body);
+        }
+        let (ops, plan) = self.queue.mark;
+        self.queue.rewind(ops, plan);
+        self.progress[i].panicked();
     }
 
     fn parse_turn(&mut self, protocol: &P, turn: &mut Turn, i: usize) {
@@ -301,24 +343,14 @@ impl<P: Protocol> Engine<P> {
             conn.landed = false;
             self.queue.body = conn.body.take();
             self.queue.began_body = false;
-            let (ops, plan) = (self.queue.ops.len(), self.queue.plan.len());
-            let parsed = guard(|| {
-                protocol.parse(&mut self.worker, &mut conn.session, rest, &mut self.queue)
-            });
+            let plan = self.queue.plan.len();
+            self.queue.mark = (self.queue.ops.len(), plan);
+            let parsed = protocol.parse(&mut self.worker, &mut conn.session, rest, &mut self.queue);
             conn.body = self.queue.body.take();
-            let parsed = match parsed {
-                Ok(parsed)
-                    if parsed.consumed <= rest.len()
-                        && (parsed.next != Next::Body || self.queue.began_body) =>
-                {
-                    parsed
-                }
-                // A lie about input or body is a defect like a panic.
-                _ => {
-                    self.queue.rewind(ops, plan);
-                    return progress.panicked();
-                }
-            };
+            // A lie about input or body is a defect like a panic.
+            if parsed.consumed > rest.len() || parsed.next == Next::Body && !self.queue.began_body {
+                return self.parse_failed(turn, i);
+            }
             self.queue.cancel();
             progress.cursor += parsed.consumed;
             match parsed.next {
@@ -384,75 +416,120 @@ impl<P: Protocol> Engine<P> {
         if self.service.ctx().wanted_events() != 0 {
             self.tell_events(turns, &ops, &plan);
         }
-        for planned in plan.drain(..) {
-            let i = planned.turn as usize;
-            if self.progress[i].dead {
-                continue;
-            }
-            let turn = &mut turns[i];
-            let its = &ops[planned.ops_start as usize..planned.ops_end as usize];
-            let held = self.progress[i].held;
-            if self.async_backend && !held && its.iter().any(|op| op.status() == Status::PENDING) {
-                self.progress[i].parse = false;
-                // SAFETY: see the module.
-                let conn = unsafe { &mut *turn.session.cast::<Conn<P>>() };
-                conn.blocked = true;
-                conn.pending = Some(Box::new(hold(planned.ticket, its)));
-                self.progress[i].held = true;
-                continue;
-            }
-            if self.progress[i].held {
-                // It went on behind `should_stop`: the order is lost.
-                self.progress[i].panicked();
-                continue;
-            }
-            self.queue.begin_parse(planned.turn, turn.conn_id);
-            self.reply_one(protocol, turn, i, planned.ticket, its);
+        let mut commands = plan.drain(..);
+        // As in `parse_round`: one guard, and a panic ends one connection.
+        let mut at = 0;
+        while guard(|| self.reply_turns(protocol, turns, &mut commands, &ops, &mut at)).is_err() {
+            self.reply_failed(at);
         }
+        drop(commands);
         ops.clear();
         (self.done_ops, self.done_plan) = (ops, plan);
     }
 
-    #[inline]
-    fn reply_one(
+    /// Answers commands in order; `at` is the turn that is being answered.
+    fn reply_turns(
+        &mut self,
+        protocol: &P,
+        turns: &mut [Turn],
+        commands: &mut vec::Drain<'_, Planned<P::Ticket>>,
+        ops: &[Op<'static>],
+        at: &mut usize,
+    ) {
+        while let Some(next) = commands.as_slice().first() {
+            *at = next.turn as usize;
+            let (its, i) = (next.turn, next.turn as usize);
+            let mut of_turn = iter::from_fn(|| {
+                commands.as_slice().first().filter(|next| next.turn == its)?;
+                let Planned { ticket, ops_start, ops_end, .. } = commands.next()?;
+                Some((ticket, &ops[ops_start as usize..ops_end as usize]))
+            });
+            if self.progress[i].dead {
+                of_turn.for_each(drop);
+            } else if self.async_backend {
+                if let Some(command) = of_turn.next() {
+                    self.hold_or_answer(protocol, &mut turns[i], i, command);
+                }
+            } else {
+                self.answer(protocol, &mut turns[i], i, of_turn);
+            }
+        }
+    }
+
+    #[cold]
+    fn reply_failed(&mut self, i: usize) {
+        let (ops, plan) = self.queue.mark;
+        self.queue.rewind(ops, plan);
+        self.progress[i].panicked();
+    }
+
+    /// Answers a command that may be pending.
+    fn hold_or_answer(
         &mut self,
         protocol: &P,
         turn: &mut Turn,
         i: usize,
-        ticket: P::Ticket,
-        ops: &[Op<'static>],
+        (ticket, ops): (P::Ticket, &[Op<'static>]),
+    ) {
+        let progress = &mut self.progress[i];
+        if progress.held {
+            // It went on behind `should_stop`: the order is lost.
+            return progress.panicked();
+        }
+        if ops.iter().any(|op| op.status() == Status::PENDING) {
+            progress.parse = false;
+            progress.held = true;
+            // SAFETY: see the module.
+            let conn = unsafe { &mut *turn.session.cast::<Conn<P>>() };
+            conn.blocked = true;
+            conn.pending = Some(Box::new(hold(ticket, ops)));
+            return;
+        }
+        self.answer(protocol, turn, i, iter::once((ticket, ops)));
+    }
+
+    /// Answers commands of one turn up to one that does not end in `Done`. To be
+    /// called under a guard, and with `reply_failed` after a panic.
+    #[inline]
+    fn answer<'o>(
+        &mut self,
+        protocol: &P,
+        turn: &mut Turn,
+        i: usize,
+        commands: impl Iterator<Item = (P::Ticket, &'o [Op<'static>])>,
     ) {
         // SAFETY: see the module; the sink is lent for this turn.
         let (conn, sink) = unsafe { (&mut *turn.session.cast::<Conn<P>>(), &mut *turn.sink) };
-        let (queued_ops, queued_plan) = (self.queue.ops.len(), self.queue.plan.len());
-        let after = guard(|| {
-            let mut out = Out::new(sink, &self.service);
-            let (worker, session) = (&mut self.worker, &mut conn.session);
-            protocol.reply(worker, session, ticket, ops, &mut out, &mut self.queue)
-        });
+        self.queue.begin_parse(i as u32, turn.conn_id);
+        self.queue.mark = (self.queue.ops.len(), self.queue.plan.len());
+        let mut out = Out::new(sink, &self.service);
+        let mut after = After::Done;
+        for (ticket, ops) in commands {
+            let (worker, session, queue) = (&mut self.worker, &mut conn.session, &mut self.queue);
+            after = protocol.reply(worker, session, ticket, ops, &mut out, queue);
+            queue.cancel();
+            if after != After::Done {
+                break;
+            }
+        }
         let progress = &mut self.progress[i];
         match after {
-            Ok(After::Done) => {}
-            Ok(After::Wait) => {
+            After::Done => {}
+            After::Wait => {
                 conn.blocked = true;
                 progress.parse = false;
             }
-            Ok(After::Close) => {
+            After::Close => {
                 conn.closing = true;
                 progress.dead = true;
                 progress.parse = false;
             }
-            Ok(After::CloseNow) => {
+            After::CloseNow => {
                 progress.verdict |= verdict::CLOSE_NOW;
                 progress.dead = true;
                 progress.parse = false;
             }
-            Err(_) => {
-                self.queue.rewind(queued_ops, queued_plan);
-                return progress.panicked();
-            }
         }
-        self.queue.cancel();
         if progress.parse && Out::waiting(sink) > sink.budget_bytes {
             progress.parse = false;
             progress.verdict |= verdict::PAUSE | verdict::MORE;

@@ -32,17 +32,17 @@ pub(crate) struct Planned<T> {
     pub(crate) ticket: T,
 }
 
-type Callback<'a> = Box<dyn FnMut(Option<&Item<'_>>) -> Change + 'a>;
-
 /// A callback with the call that crosses.
-struct ModifySlot<'a> {
+struct ModifySlot<F: ?Sized> {
     call: ModifyCall,
-    decide: Callback<'a>,
     last: Change,
+    decide: F,
 }
 
+type AnySlot<'a> = ModifySlot<dyn FnMut(Option<&Item<'_>>) -> Change + 'a>;
+
 /// Owns a [`ModifySlot`] that raw pointers lead to, so it is never moved.
-struct SlotPtr<'a>(*mut ModifySlot<'a>);
+struct SlotPtr<'a>(*mut AnySlot<'a>);
 
 impl Drop for SlotPtr<'_> {
     fn drop(&mut self) {
@@ -53,7 +53,7 @@ impl Drop for SlotPtr<'_> {
 }
 
 impl<'a> SlotPtr<'a> {
-    fn get(&self) -> &ModifySlot<'a> {
+    fn get(&self) -> &AnySlot<'a> {
         // SAFETY: alive until `self` drops; the callback runs only inside
         // `execute`, when no such reference is held.
         unsafe { &*self.0 }
@@ -72,6 +72,8 @@ pub struct Queue<'a, T> {
     /// The session began a body in this call of `parse`.
     pub(crate) began_body: bool,
     open: u32,
+    /// Operations and plans there were before the present call of `parse`.
+    pub(crate) mark: (usize, usize),
     modifies: Vec<SlotPtr<'a>>,
     bodies: Vec<Vec<u8>>,
     bump: Bump,
@@ -91,6 +93,7 @@ impl<'a, T> Queue<'a, T> {
             body: None,
             began_body: false,
             open: 0,
+            mark: (0, 0),
             modifies: Vec::new(),
             bodies: Vec::new(),
             bump: Bump::default(),
@@ -111,15 +114,14 @@ impl<'a, T> Queue<'a, T> {
     /// becomes of it, as one step for the key. It may run again with a newer
     /// item when another writer was faster, and under a short lock: it should
     /// depend on its argument alone and be quick.
-    pub fn modify(
-        &mut self,
-        key: &'a [u8],
-        decide: impl FnMut(Option<&Item<'_>>) -> Change + 'a,
-    ) -> &mut Op<'a> {
+    pub fn modify<F>(&mut self, key: &'a [u8], decide: F) -> &mut Op<'a>
+    where
+        F: FnMut(Option<&Item<'_>>) -> Change + 'a,
+    {
         let slot = Box::into_raw(Box::new(ModifySlot {
-            call: ModifyCall { call: call_modify, ctx: std::ptr::null_mut() },
-            decide: Box::new(decide),
+            call: ModifyCall { call: call_modify::<F>, ctx: std::ptr::null_mut() },
             last: Change::keep(Status::OK),
+            decide,
         }));
         self.modifies.push(SlotPtr(slot));
         let mut op = Op::meta(key);
@@ -367,14 +369,14 @@ pub(crate) fn events_of(changes: KeyChanges) -> u32 {
 
 /// Runs a slot's callback. Panics stay inside: the operation answers INTERNAL,
 /// the item stays as it was, the panic hook tells the host.
-unsafe extern "C" fn call_modify(
+unsafe extern "C" fn call_modify<F: FnMut(Option<&Item<'_>>) -> Change>(
     ctx: *mut c_void,
     view: *const ItemView,
     out: *mut Decision,
 ) -> Status {
-    // SAFETY: `ctx` is the boxed slot, alive until the crossing ends and used
+    // SAFETY: `ctx` is the boxed slot with its callback of type F, alive until the crossing ends and used
     // by the one worker that executes; `view` is valid for the call.
-    let (slot, item) = unsafe { (&mut *ctx.cast::<ModifySlot<'_>>(), Item::from_view(*view)) };
+    let (slot, item) = unsafe { (&mut *ctx.cast::<ModifySlot<F>>(), Item::from_view(*view)) };
     match guard(|| (slot.decide)(item.as_ref())) {
         Ok(change) => slot.last = change,
         Err(_) => slot.last = Change::keep(Status::INTERNAL),

@@ -34,11 +34,13 @@ use std::sync::atomic::Ordering;
 use crucible_plugin_api::{
     After, Capabilities, CloseReason, CommandInfo, ConnInfo, Env, Event, Flow, KeyEvent,
     KeyEventKind, Next as Go, Op, OpCode, Out, Parsed, PluginError, Protocol, Queue, Service,
+    Status,
 };
 
 use crate::cluster::Cluster;
 use crate::error::Refusal;
 use crate::exec::streams;
+use crate::frame::plain::{self, Plain};
 use crate::frame::{Args, Limits, Next, Parser, Span};
 use crate::gate::Gate;
 use crate::hub::Hub;
@@ -49,7 +51,7 @@ use crate::settings::Settings;
 use crate::table::{Cmd, Need, arity_fits};
 use crate::ticket::Ticket;
 use crate::worker::Worker;
-use crate::write::{Version, Writer};
+use crate::write::{SHORT_LEN_BYTES_MAX, Version, Writer};
 
 /// Shortest unfinished command whose parser is kept; a shorter one is cheaper to read again.
 const PARTIAL_LEN_BYTES_MIN: usize = 4096;
@@ -101,8 +103,18 @@ impl Resp {
         queue: &mut Queue<'a, Ticket>,
     ) -> Parsed {
         let limits = self.limits(session);
+        let plain = self.is_plain(session);
         let mut consumed = 0;
         loop {
+            if plain && !parser.is_partial() {
+                consumed += self.plain(worker, &input[consumed..], queue);
+                if queue.should_stop() {
+                    return Parsed::stopped(consumed);
+                }
+                if consumed == input.len() {
+                    return Parsed::more(consumed);
+                }
+            }
             let rest = &input[consumed..];
             match parser.next(rest, &limits) {
                 Ok(Next::Command { consumed: len }) => {
@@ -158,6 +170,50 @@ impl Resp {
                 }
             }
         }
+    }
+
+    /// Whether nothing stands between a command of this connection and the store.
+    #[inline]
+    fn is_plain(&self, session: &Session) -> bool {
+        session.mode == 0
+            && self.hub.attention.load(Ordering::Relaxed) == 0
+            && self.settings.bulk_len_bytes_max as usize >= plain::BULK_LEN_BYTES_MAX
+    }
+
+    /// Takes plain GETs and SETs from the start of `input`, as long as there are any and the round
+    /// has room; returns how many bytes they were.
+    #[inline]
+    fn plain<'a>(
+        &self,
+        worker: &mut Worker,
+        input: &'a [u8],
+        queue: &mut Queue<'a, Ticket>,
+    ) -> usize {
+        let (mut consumed, mut gets, mut sets) = (0, 0, 0);
+        while let Some((request, len)) = plain::read(&input[consumed..]) {
+            consumed += len;
+            match request {
+                Plain::Get { key } => {
+                    gets += 1;
+                    worker.latest = Cmd::Get as u8;
+                    queue.command(Op::get(key), Ticket::Value);
+                }
+                Plain::Set { key, value } => {
+                    sets += 1;
+                    worker.latest = Cmd::Set as u8;
+                    queue.command(Op::store(key, value), Ticket::Stored);
+                }
+            }
+            if queue.should_stop() {
+                break;
+            }
+        }
+        for (command, n) in [(Cmd::Get, gets), (Cmd::Set, sets)] {
+            if n > 0 {
+                self.hub.stats.of(worker.id).called_times(command, n);
+            }
+        }
+        consumed
     }
 
     /// Looks a command up, and pushes its operations if nothing forbids it.
@@ -334,7 +390,7 @@ impl Protocol for Resp {
         Worker {
             id: id as usize,
             service: service.clone(),
-            parser: Parser::default(),
+            parser: None,
             latest: 0,
             random_cursor: 0,
             random_state: 0x9e37_79b9_7f4a_7c15 ^ service.ctx().now_ms() << 8 ^ u64::from(id),
@@ -376,22 +432,20 @@ impl Protocol for Resp {
         input: &'a [u8],
         queue: &mut Queue<'a, Ticket>,
     ) -> Parsed {
-        let mut parser = match session.partial.take() {
-            Some(parser) => *parser,
-            None => std::mem::take(&mut worker.parser),
+        let mut consumed = 0;
+        if session.partial.is_none() && self.is_plain(session) {
+            consumed = self.plain(worker, input, queue);
+        }
+        let parsed = if queue.should_stop() {
+            Parsed::stopped(consumed)
+        } else if consumed == input.len() && consumed > 0 {
+            Parsed::more(consumed)
+        } else {
+            let rest = self.other(worker, session, &input[consumed..], queue);
+            Parsed { consumed: consumed + rest.consumed, ..rest }
         };
-        let parsed = self.commands(&mut parser, worker, session, input, queue);
         session.note(queue.now_ms(), worker.latest);
         self.hub.stats.of(worker.id).read(parsed.consumed as u64);
-        let left = input.len() - parsed.consumed;
-        let keep = session.is(mode::STREAM) || left >= PARTIAL_LEN_BYTES_MIN;
-        if parser.is_partial() && keep && parsed.next != Go::Close {
-            session.partial = Some(Box::new(parser));
-        } else {
-            parser.forget();
-            parser.shrink();
-            worker.parser = parser;
-        }
         parsed
     }
 
@@ -405,16 +459,23 @@ impl Protocol for Resp {
         out: &mut Out<'_>,
         queue: &mut Queue<'a, Ticket>,
     ) -> After {
-        let version = session.version;
-        if session.mode & (mode::REPLY_OFF | mode::REPLY_SKIP) != 0 || session.rare.is_some() {
-            return self.reply_rare(worker, session, ticket, ops, out, queue);
+        const RARE: u32 = mode::REPLY_OFF | mode::REPLY_SKIP;
+        // A value that was found is most of what there is to answer.
+        if let (Ticket::Value, [op]) = (&ticket, ops)
+            && op.status() == Status::OK
+            && let Some(bytes) = op.value_bytes()
+            && bytes.len() <= SHORT_LEN_BYTES_MAX
+            && session.mode & RARE == 0
+            && session.rare.is_none()
+        {
+            // It owns nothing: there is nothing to drop.
+            std::mem::forget(ticket);
+            let before = out.len();
+            Writer::new(out, session.version).short(bytes);
+            self.hub.stats.of(worker.id).answered_hit((out.len() - before) as u64);
+            return After::Done;
         }
-        let before = out.len();
-        let id = worker.id;
-        let mut cx = Cx { resp: self, worker, session, queue, followed_up: false };
-        let after = reply::answer(&mut cx, ticket, ops, &mut Writer::new(out, version));
-        self.hub.stats.of(id).wrote((out.len() - before) as u64);
-        after
+        self.reply_any(worker, session, ticket, ops, out, queue)
     }
 
     fn event<'a>(
@@ -527,6 +588,52 @@ fn is_for(session: &Session, message: &Message) -> bool {
 }
 
 impl Resp {
+    /// Parses with the parser: whatever is not a run of plain commands.
+    #[inline(never)]
+    fn other<'a>(
+        &self,
+        worker: &mut Worker,
+        session: &mut Session,
+        input: &'a [u8],
+        queue: &mut Queue<'a, Ticket>,
+    ) -> Parsed {
+        let own = session.partial.take();
+        let mut parser = own.or_else(|| worker.parser.take()).unwrap_or_default();
+        let parsed = self.commands(&mut parser, worker, session, input, queue);
+        let left = input.len() - parsed.consumed;
+        let keep = session.is(mode::STREAM) || left >= PARTIAL_LEN_BYTES_MIN;
+        if parser.is_partial() && keep && parsed.next != Go::Close {
+            session.partial = Some(parser);
+        } else {
+            parser.forget();
+            parser.shrink();
+            worker.parser = Some(parser);
+        }
+        parsed
+    }
+
+    #[inline(never)]
+    fn reply_any<'a>(
+        &self,
+        worker: &mut Worker,
+        session: &mut Session,
+        ticket: Ticket,
+        ops: &[Op<'a>],
+        out: &mut Out<'_>,
+        queue: &mut Queue<'a, Ticket>,
+    ) -> After {
+        let version = session.version;
+        if session.mode & (mode::REPLY_OFF | mode::REPLY_SKIP) != 0 || session.rare.is_some() {
+            return self.reply_rare(worker, session, ticket, ops, out, queue);
+        }
+        let before = out.len();
+        let id = worker.id;
+        let mut cx = Cx { resp: self, worker, session, queue, followed_up: false };
+        let after = reply::answer(&mut cx, ticket, ops, &mut Writer::new(out, version));
+        self.hub.stats.of(id).wrote((out.len() - before) as u64);
+        after
+    }
+
     /// Answers on a connection in a rare mode: perhaps without a word, perhaps in a transaction.
     #[cold]
     fn reply_rare<'a>(

@@ -12,8 +12,8 @@ pub struct Worker {
     pub id: usize,
     /// Store, clock and host.
     pub service: Service,
-    /// Shared by connections that begin a command.
-    pub parser: Parser,
+    /// Shared by connections that begin a command; none while one of them uses it.
+    pub parser: Option<Box<Parser>>,
     /// The latest command that was parsed, by row.
     pub latest: u8,
     /// Where RANDOMKEY goes on.

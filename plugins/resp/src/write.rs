@@ -24,10 +24,18 @@ pub trait Sink {
         self.put_value(value);
         self.put(b"\r\n");
     }
+
+    /// Appends bytes of at most [`SHORT_LEN_BYTES_MAX`] as a bulk string.
+    fn put_short(&mut self, bytes: &[u8]) {
+        let (head, len) = short_header(bytes.len());
+        self.put(&head[..len]);
+        self.put(bytes);
+        self.put(b"\r\n");
+    }
 }
 
 /// Longest value that is written with its header and end in one go, in bytes.
-const ONE_GO_LEN_BYTES_MAX: usize = 4096;
+pub const SHORT_LEN_BYTES_MAX: usize = 4096;
 
 impl Sink for Out<'_> {
     #[inline]
@@ -41,50 +49,27 @@ impl Sink for Out<'_> {
     }
 
     #[inline]
-    fn put_bulk(&mut self, value: Value<'_>) {
-        match value.contiguous() {
-            Some(bytes) if bytes.len() <= ONE_GO_LEN_BYTES_MAX => {
-                self.fill(bytes.len() + HEADER_LEN_BYTES_MAX, |room| short_bulk(room, bytes));
-            }
-            _ => {
-                let mut buf = [0; HEADER_LEN_BYTES_MAX];
-                let at = header(&mut buf, b'$', value.len() as u64, false);
-                self.bytes(&buf[at..]);
-                self.value(value);
-                self.bytes(b"\r\n");
-            }
-        }
+    fn put_short(&mut self, bytes: &[u8]) {
+        let (head, len) = short_header(bytes.len());
+        self.framed(head, len, bytes);
     }
 }
 
-/// Writes a bulk string of at most four digits' length; returns its whole length.
+/// The header of a bulk string of at most four digits' length, and how long it is.
 #[inline]
-fn short_bulk(room: &mut [u8], bytes: &[u8]) -> usize {
-    let n = bytes.len();
-    debug_assert!(n <= 9999 && room.len() >= n + HEADER_LEN_BYTES_MAX);
-    room[0] = b'$';
+fn short_header(n: usize) -> ([u8; 8], usize) {
+    debug_assert!(n <= 9999);
     let digit = |n: usize| b'0' + (n % 10) as u8;
-    let behind = if n < 10 {
-        room[1] = digit(n);
-        2
+    let [a, b, c, d] = [digit(n / 1000), digit(n / 100), digit(n / 10), digit(n)];
+    if n < 10 {
+        ([b'$', d, b'\r', b'\n', 0, 0, 0, 0], 4)
     } else if n < 100 {
-        (room[1], room[2]) = (digit(n / 10), digit(n));
-        3
+        ([b'$', c, d, b'\r', b'\n', 0, 0, 0], 5)
     } else if n < 1000 {
-        (room[1], room[2], room[3]) = (digit(n / 100), digit(n / 10), digit(n));
-        4
+        ([b'$', b, c, d, b'\r', b'\n', 0, 0], 6)
     } else {
-        (room[1], room[2]) = (digit(n / 1000), digit(n / 100));
-        (room[3], room[4]) = (digit(n / 10), digit(n));
-        5
-    };
-    room[behind] = b'\r';
-    room[behind + 1] = b'\n';
-    let body = &mut room[behind + 2..];
-    body[..n].copy_from_slice(bytes);
-    body[n] = b'\r';
-    body[n + 1] = b'\n';
-    behind + 2 + n + 2
+        ([b'$', a, b, c, d, b'\r', b'\n', 0], 7)
+    }
 }
 
 impl Sink for Vec<u8> {
@@ -239,6 +224,13 @@ impl<'s, S: Sink + ?Sized> Writer<'s, S> {
         self.sink.put_bulk(value);
     }
 
+    /// A bulk string of at most [`SHORT_LEN_BYTES_MAX`].
+    #[inline]
+    pub fn short(&mut self, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= SHORT_LEN_BYTES_MAX);
+        self.sink.put_short(bytes);
+    }
+
     /// A bulk string of an integer's digits.
     pub fn bulk_int(&mut self, n: i64) {
         self.bulk(n.to_string().as_bytes());
@@ -340,11 +332,10 @@ mod tests {
 
     #[test]
     fn short_bulks_have_their_lengths_right_at_each_number_of_digits() {
-        for n in [0, 1, 9, 10, 99, 100, 999, 1000, ONE_GO_LEN_BYTES_MAX] {
-            let (value, mut room) = (vec![b'v'; n], vec![0; n + HEADER_LEN_BYTES_MAX]);
-            let len = short_bulk(&mut room, &value);
-            let expected = [format!("${n}\r\n").as_bytes(), &value, b"\r\n"].concat();
-            assert_eq!(&room[..len], expected);
+        for n in [0, 1, 9, 10, 42, 99, 100, 345, 999, 1000, 3210, SHORT_LEN_BYTES_MAX] {
+            let value = vec![b'v'; n];
+            let expected = format!("${n}\r\n{}\r\n", "v".repeat(n));
+            assert_eq!(written(Version::Resp2, |w| w.short(&value)), expected);
         }
     }
 

@@ -15,6 +15,7 @@
 //! ```
 
 mod inline;
+pub mod plain;
 
 use crate::number;
 
@@ -305,7 +306,9 @@ impl Parser {
         if self.spans.capacity() > SPANS_KEPT {
             self.spans = Vec::new();
         }
-        self.line = Vec::new();
+        if self.line.capacity() > 0 {
+            self.line = Vec::new();
+        }
     }
 
     /// Reads `*count`; `None` when bulks follow.

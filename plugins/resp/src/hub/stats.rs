@@ -72,7 +72,13 @@ impl WorkerStats {
     /// A command runs.
     #[inline]
     pub fn called(&self, command: Cmd) {
-        bump(&self.commands[command as usize].calls, 1);
+        self.called_times(command, 1);
+    }
+
+    /// Commands of one kind run.
+    #[inline]
+    pub fn called_times(&self, command: Cmd, n: u64) {
+        bump(&self.commands[command as usize].calls, n);
     }
 
     /// A command answered an error.
@@ -95,6 +101,13 @@ impl WorkerStats {
     #[inline]
     pub fn looked_up(&self, found: bool) {
         bump(if found { &self.hits } else { &self.misses }, 1);
+    }
+
+    /// A value was found and written.
+    #[inline]
+    pub fn answered_hit(&self, bytes: u64) {
+        bump(&self.hits, 1);
+        bump(&self.output_bytes, bytes);
     }
 
     /// Bytes were read.

@@ -22,7 +22,7 @@ use crate::session::Session;
 use crate::ticket::{LcsOptions, Ticket, TtlKind};
 use crate::value::{bitfield, bits, lcs, range};
 use crate::worker::Worker;
-use crate::write::{Sink, Writer};
+use crate::write::{SHORT_LEN_BYTES_MAX, Sink, Writer};
 
 /// Everything a reply may touch.
 pub struct Cx<'x, 'a> {
@@ -92,6 +92,18 @@ impl Cx<'_, '_> {
 
     #[inline]
     fn value<S: Sink + ?Sized>(&self, w: &mut Writer<'_, S>, op: &Op<'_>) {
+        match op.value_bytes() {
+            Some(bytes) if op.status() == Status::OK && bytes.len() <= SHORT_LEN_BYTES_MAX => {
+                self.looked_up(true);
+                w.short(bytes);
+            }
+            _ => self.other_value(w, op),
+        }
+    }
+
+    /// A miss, a failure, an empty value, a long one, or one in pieces.
+    #[inline(never)]
+    fn other_value<S: Sink + ?Sized>(&self, w: &mut Writer<'_, S>, op: &Op<'_>) {
         match (op.status(), op.item()) {
             (Status::OK, Some(item)) => {
                 self.looked_up(true);
