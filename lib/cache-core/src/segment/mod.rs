@@ -75,6 +75,9 @@ pub(crate) struct Segments {
     free: AtomicU32,
     retired: AtomicU32,
     hint: AtomicU32,
+    /// The segment that was freed last: its memory is the likeliest to be in the
+    /// processor's cache.
+    warm: AtomicU32,
 }
 
 /// Segment counts and the oldest victims, from one pass over the states.
@@ -121,6 +124,7 @@ impl Segments {
             free: AtomicU32::new(0),
             retired: AtomicU32::new(0),
             hint: AtomicU32::new(0),
+            warm: AtomicU32::new(0),
         })
     }
 
@@ -342,7 +346,8 @@ impl Segments {
 
     fn take_from(&self, from: State, layer: Layer, group: u8, state: State) -> Option<(u32, Word)> {
         let count = self.count();
-        let start = self.hint.load(Ordering::Relaxed) % count;
+        let hint = if from == State::Free { &self.warm } else { &self.hint };
+        let start = hint.load(Ordering::Relaxed) % count;
         for step in 0..count {
             let id = (start + step) % count;
             let seen = self.word(id);
@@ -353,7 +358,7 @@ impl Segments {
             let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
             let word = Word::new(seq, group, layer, state);
             if self.change(id, seen, word) {
-                self.hint.store(id + 1, Ordering::Relaxed);
+                hint.store(id + 1, Ordering::Relaxed);
                 self.touch_reuse(id);
                 let meta = self.meta(id);
                 debug_assert_eq!(meta.pins.load(Ordering::Relaxed), 0);
@@ -470,6 +475,7 @@ impl Segments {
     /// there are more than the limit allows.
     fn freed(&self, id: u32) {
         self.free.fetch_add(1, Ordering::Relaxed);
+        self.warm.store(id, Ordering::Relaxed);
         if self.resident.load(Ordering::Relaxed) > self.limit.load(Ordering::Relaxed) {
             self.discard(id);
         }
