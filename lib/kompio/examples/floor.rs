@@ -3,13 +3,14 @@
 //!
 //! Each GET is answered with one fixed bulk string (64 bytes, or `--value-bytes`; from 16 KiB up
 //! it goes out by reference), each SET with `+OK`; a SET whose value does not fit the input is
-//! received in place. Parsing is the least that finds the end of each command. What must always
+//! received in place, in a place of its connection's own: one for all would stay in the
+//! processor's cache, where no store could keep its values. Parsing is the least that finds the end of each command. What must always
 //! be true: N commands give N replies; nothing here is slower than it has to be. Run by
 //! `cargo xtask compare` and by hand.
 //!
 //! # Safety
-//! The reply value and the sink for SET are leaked, so they outlive every operation; the sink is
-//! written by several connections at once and never read.
+//! The reply value and the sinks for SET are leaked, so they outlive every operation; a sink may be
+//! written by several connections at once and is never read.
 #![allow(unsafe_code)]
 
 use std::time::Duration;
@@ -23,13 +24,15 @@ use kompio::{
 const IN_PLACE_BYTES_MIN: usize = 16 * 1024;
 /// `$64\r\n` + 64 + `\r\n`.
 const SMALL_REPLY_BYTES: usize = 71;
+/// Places for values of SET; connections share them when there are more.
+const SINKS: usize = 16;
 /// Longest value that a SET may announce.
 const VALUE_BYTES_MAX: usize = 512 << 20;
 
 struct Floor {
     reply: Reply,
-    /// Where values of SET go.
-    sink: &'static Sink,
+    /// Where values of SET go, by connection.
+    sinks: &'static [Sink],
 }
 
 enum Reply {
@@ -92,9 +95,10 @@ impl EventHandler for Floor {
         ctx.put_out(conn, out);
         if let Some(len) = body {
             ctx.consume(conn, at);
-            let len = len.min(self.sink.len);
+            let sink = &self.sinks[conn.index() % self.sinks.len()];
+            let len = len.min(sink.len);
             // SAFETY: the sink is leaked and has `len` bytes.
-            unsafe { ctx.fill(conn, Fill { ptr: self.sink.start, len, id: 0 }) };
+            unsafe { ctx.fill(conn, Fill { ptr: sink.start, len, id: 0 }) };
             return Consumed::Bytes(0);
         }
         Consumed::Bytes(at)
@@ -224,12 +228,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     config.name = "floor".to_owned();
     let sink_len = value_bytes.max(1 << 20) + 2;
-    let sink: &'static Sink =
-        Box::leak(Box::new(Sink { start: vec![0u8; sink_len].leak().as_mut_ptr(), len: sink_len }));
+    let sink = || Sink { start: vec![0u8; sink_len].leak().as_mut_ptr(), len: sink_len };
+    let sinks: &'static [Sink] = (0..SINKS).map(|_| sink()).collect::<Vec<_>>().leak();
     let signals = signals()?;
     let server = KompioBuilder::new(config)
         .bind(format!("{ip}:{port}").parse()?)
-        .launch(move |_worker| Floor { reply: reply(value_bytes), sink })?;
+        .launch(move |_worker| Floor { reply: reply(value_bytes), sinks })?;
     println!("floor on {}", server.addresses()[0]);
     wait_for(&signals)?;
     server.shutdown(Shutdown::Drain { deadline: Duration::from_secs(1) });
