@@ -236,6 +236,7 @@ pub fn reference(settings: &Settings) -> String {
     let mut loader = Loader::new(&settings.plugins);
     for (name, table) in [
         ("segcache", "cache"),
+        ("heap", "cache"),
         ("resp", "listener.settings"),
         ("memcache", "listener.settings"),
         ("momento", "listener.settings"),
