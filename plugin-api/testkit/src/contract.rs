@@ -18,6 +18,7 @@ mod expiry;
 mod known;
 mod operations;
 mod random;
+mod structures;
 mod threads;
 mod tokens;
 mod views;
@@ -54,7 +55,7 @@ impl std::fmt::Debug for Part {
 }
 
 /// All parts, the quick ones first.
-pub const PARTS: [Part; 15] = [
+pub const PARTS: [Part; 21] = [
     Part { name: "every operation does what the rules decide", check: operations::every_case },
     Part { name: "a batch runs in order", check: operations::batches },
     Part { name: "limits are kept and told", check: whole::limits },
@@ -67,8 +68,14 @@ pub const PARTS: [Part; 15] = [
     Part { name: "a scan visits what stays", check: whole::scan },
     Part { name: "statistics count", check: whole::stats },
     Part { name: "random operations follow the model", check: random::random },
+    Part { name: "a structure is one kind of value", check: structures::kinds },
+    Part { name: "answers of structures hold until the sweep ends", check: structures::answers },
+    Part { name: "random members and scans miss nothing", check: structures::members },
+    Part { name: "a flush and a scan know structures", check: structures::whole },
+    Part { name: "structures follow the model", check: structures::random },
     Part { name: "racing writers lose no update", check: threads::updates },
     Part { name: "racing creators and removers have one winner", check: threads::winners },
+    Part { name: "racing writers lose no element", check: structures::races },
     Part { name: "readers see whole values, never older ones", check: threads::readers },
 ];
 

@@ -26,7 +26,9 @@ use crucible_plugin_api::abi::tables::{
 };
 use crucible_plugin_api::re::abi_stable::prefix_type::PrefixTypeTrait;
 use crucible_plugin_api::re::abi_stable::std_types::{ROption, RStr, RString};
-use crucible_plugin_api::{Capabilities, Datum, Element, Item, Op, OpCode, OwnedElements, Status};
+use crucible_plugin_api::{
+    Capabilities, Datum, Element, Item, ItemKind, Op, OpCode, OwnedElements, Status,
+};
 
 use crate::services::{Services, lock};
 
@@ -573,6 +575,8 @@ pub struct Shown {
     pub expires_at_ms: u64,
     /// The CAS token.
     pub cas: u64,
+    /// What kind of value it is.
+    pub kind: ItemKind,
 }
 
 impl Answer {
@@ -606,6 +610,7 @@ impl Shown {
             marks: item.marks(),
             expires_at_ms: item.expires_at_ms(),
             cas: item.cas(),
+            kind: item.kind(),
         }
     }
 }

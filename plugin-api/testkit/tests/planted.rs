@@ -10,7 +10,7 @@ use crucible_plugin_api::abi::op::{Buf, ItemView, item_kind};
 use crucible_plugin_api::re::{schemars, serde};
 use crucible_plugin_api::{
     Backend, Batch, Body, BodyToken, Capabilities, Condition, Env, Item, Op, OpCode, Opts,
-    PluginError, Status, WorkerCtx,
+    PluginError, Status, StructFlags, WorkerCtx,
 };
 use crucible_plugin_testkit::contract::{PARTS, Part};
 use crucible_plugin_testkit::{Contract, ModelBackend, ModelWorker};
@@ -35,7 +35,7 @@ struct Worker {
     scratch: Box<[u8]>,
 }
 
-const DEFECTS: [&str; 21] = [
+const DEFECTS: [&str; 28] = [
     "forgets a status",
     "answers the batch backwards",
     "ignores IF_ABSENT",
@@ -57,6 +57,13 @@ const DEFECTS: [&str; 21] = [
     "flush keeps one",
     "scan skips",
     "never takes bodies back",
+    "inserts before the pivot",
+    "ranges forwards only",
+    "forgets to store an outcome",
+    "fields without deadlines",
+    "structures live for ever",
+    "a structure is a miss",
+    "loses the last of many elements",
 ];
 
 impl Planted {
@@ -106,6 +113,13 @@ impl Backend for Planted {
             let always = |op: &mut crucible_plugin_api::abi::op::Op| {
                 op.condition = Condition::ALWAYS;
             };
+            let is_struct = op.code() == OpCode::STRUCT;
+            let set = |bit: StructFlags| {
+                move |op: &mut crucible_plugin_api::abi::op::Op| op.flags |= bit.0
+            };
+            let unset = |bit: StructFlags| {
+                move |op: &mut crucible_plugin_api::abi::op::Op| op.flags &= !bit.0
+            };
             match self.defect.as_str() {
                 "ignores IF_ABSENT" if condition == Condition::IF_ABSENT => raw(op, &always),
                 "ignores IF_EQUAL" if condition == Condition::IF_EQUAL => raw(op, &always),
@@ -122,6 +136,13 @@ impl Backend for Planted {
                 "touches nothing" if op.code() == OpCode::TOUCH => {
                     raw(op, &|op| op.code = OpCode::META);
                 }
+                "inserts before the pivot" if is_struct => raw(op, &set(StructFlags::BEFORE)),
+                "ranges forwards only" if is_struct => raw(op, &unset(StructFlags::REV)),
+                "forgets to store an outcome" if is_struct => raw(op, &unset(StructFlags::STORE)),
+                "fields without deadlines" if is_struct => {
+                    raw(op, &unset(StructFlags::FIELD_TTL));
+                }
+                "structures live for ever" if is_struct => raw(op, &|op| op.expires_at_ms = 0),
                 "truncates long values" if op.val().len() > 50_000 => {
                     raw(op, &|op| op.val.len = 50_000);
                 }
@@ -133,12 +154,18 @@ impl Backend for Planted {
             raw(op, &|op| {
                 (op.code, op.condition, op.opts) = (asked.code, asked.condition, asked.opts);
                 (op.marks, op.new_cas, op.val) = (asked.marks, asked.new_cas, asked.val);
-                op.expires_at_ms = asked.expires_at_ms;
+                (op.expires_at_ms, op.flags) = (asked.expires_at_ms, asked.flags);
             });
             worker.calls.set(worker.calls.get() + 1);
             match self.defect.as_str() {
                 "forgets a status" if worker.calls.get().is_multiple_of(50) => {
                     op.set_status(Status(i32::MIN));
+                }
+                "a structure is a miss" if op.status() == Status::WRONG_TYPE => {
+                    op.set_status(Status::MISS);
+                }
+                "loses the last of many elements" if op.elements().len() > 2 => {
+                    raw(op, &|op| op.out.len -= 1);
                 }
                 "answers no token" => raw(op, &|op| op.out.cas = 0),
                 "answers NOT_STORED for MISS" if op.status() == Status::MISS => {

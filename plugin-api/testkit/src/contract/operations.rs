@@ -99,6 +99,7 @@ fn case(worker: &mut StoreWorker<'_>, key: &[u8], state: &str, make: &Make<'_>) 
                 marks: found.marks,
                 expires_at_ms: found.expires_at_ms,
                 cas: found.cas,
+                kind: crucible_plugin_api::ItemKind::String,
             };
             if let Some(what) = known.differs(&shown, granularity) {
                 tell(format!("left {what}"));

@@ -12,11 +12,14 @@ use crate::callback::Callback;
 use crate::random::Random;
 use crate::store::{Store, StoreWorker};
 
-const THREADS: u32 = 4;
+pub(super) const THREADS: u32 = 4;
 const ROUNDS: u64 = 1500;
 
 /// Runs `play` on every worker at once.
-fn race<R: Send>(store: &Store, play: impl Fn(u32, &mut StoreWorker<'_>) -> R + Sync) -> Vec<R> {
+pub(super) fn race<R: Send>(
+    store: &Store,
+    play: impl Fn(u32, &mut StoreWorker<'_>) -> R + Sync,
+) -> Vec<R> {
     let barrier = Barrier::new(THREADS as usize);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
