@@ -16,7 +16,7 @@ use crate::addr::Addr;
 use crate::config::{AcceptMode, Config};
 use crate::ctx::DriverCtx;
 use crate::error::Error;
-use crate::handler::{EventHandler, WorkerInfo};
+use crate::handler::{EventHandler, ListenerId, WorkerInfo};
 use crate::limits;
 use crate::listen;
 use crate::shared::{Shared, Shutdown};
@@ -31,7 +31,7 @@ const PANIC_DRAIN: Duration = Duration::from_secs(5);
 enum Spec {
     Tcp(SocketAddr),
     Unix(PathBuf),
-    Given(OwnedFd),
+    Given(Vec<OwnedFd>),
 }
 
 /// Collects what a server listens on and starts it.
@@ -66,7 +66,16 @@ impl KompioBuilder {
     /// Takes over a socket that is listening already.
     #[must_use]
     pub fn listener(mut self, fd: impl Into<OwnedFd>) -> Self {
-        self.specs.push(Spec::Given(fd.into()));
+        self.specs.push(Spec::Given(vec![fd.into()]));
+        self
+    }
+
+    /// Takes over the sockets of one listener of another server, as
+    /// [`Handle::copy_listeners`] gave them there: one, or with [`AcceptMode::ReusePort`] those of
+    /// its workers.
+    #[must_use]
+    pub fn listeners(mut self, fds: Vec<OwnedFd>) -> Self {
+        self.specs.push(Spec::Given(fds));
         self
     }
 
@@ -173,6 +182,11 @@ impl KompioBuilder {
         for (id, spec) in self.specs.into_iter().enumerate() {
             addresses.push(open(id, spec, &config, &mut listeners)?);
         }
+        for listening in listeners.iter().flatten() {
+            if let Some(fd) = &listening.fd {
+                shared.listens(listening.id, fd);
+            }
+        }
         let _ = shared.addresses.set(addresses);
         let places = if config.direct_descriptors { config.max_connections as u32 } else { 0 };
         Ok(Plan { config: Arc::new(config), shared: Arc::new(shared), listeners, places })
@@ -216,9 +230,16 @@ fn open(
             listeners[0].push(Listening::new(id, fd, false));
             Ok(Addr::Unix(Some(path)))
         }
-        Spec::Given(fd) => {
-            let bound = listen::bound_address(&fd).map_err(named("a given descriptor".into()))?;
-            listeners[0].push(Listening::new(id, fd, false));
+        Spec::Given(fds) => {
+            let given = || named("a given descriptor".into());
+            let none = || std::io::Error::from(std::io::ErrorKind::InvalidInput);
+            let first = fds.first().ok_or_else(none).map_err(given())?;
+            let bound = listen::bound_address(first).map_err(given())?;
+            let several = fds.len() > 1;
+            for (at, fd) in fds.into_iter().enumerate() {
+                // A group that is larger than the workers are: its queues are emptied by some.
+                listeners[at % config.workers].push(Listening::new(id, fd, several));
+            }
             Ok(bound)
         }
     }
@@ -336,6 +357,21 @@ impl Handle {
     /// deadline.
     pub fn shutdown(&self, mode: Shutdown) {
         self.shared.shut_down(mode);
+    }
+
+    /// Copies of the sockets that are listened on, each with its listener, for another process.
+    /// As long as a copy is open, the kernel queues connections for it.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn copy_listeners(&self) -> io::Result<Vec<(ListenerId, OwnedFd)>> {
+        self.shared.copy_listeners()
+    }
+
+    /// Ends accepting; connections are served on until [`shutdown`](Self::shutdown). What the
+    /// kernel has accepted already is served, too.
+    pub fn stop_accepting(&self) {
+        self.shared.stop_accepting();
     }
 
     /// Open connections of all workers.

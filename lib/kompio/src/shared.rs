@@ -3,9 +3,9 @@
 //! What must always be true: nothing here is touched on the way of a request; only accepting,
 //! closing, waking and stopping are. Called by workers, the builder and the handles.
 
-use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::addr::Addr;
@@ -46,6 +46,10 @@ pub(crate) struct Shared {
     /// Ring descriptor of each worker, once all are up.
     pub(crate) rings: OnceLock<Vec<RawFd>>,
     pub(crate) addresses: OnceLock<Vec<Addr>>,
+    /// Open listening sockets, by listener; gone once their workers closed them.
+    listening: Mutex<Vec<(usize, Weak<OwnedFd>)>>,
+    /// No worker accepts any more, though connections are served.
+    deaf: AtomicBool,
     phase: AtomicU8,
     deadline: Mutex<Option<Instant>>,
 }
@@ -58,6 +62,8 @@ impl Shared {
             next_worker: AtomicUsize::new(0),
             rings: OnceLock::new(),
             addresses: OnceLock::new(),
+            listening: Mutex::default(),
+            deaf: AtomicBool::new(false),
             phase: AtomicU8::new(RUNNING),
             deadline: Mutex::new(None),
         })
@@ -94,6 +100,32 @@ impl Shared {
         for mailbox in &self.mailboxes {
             mailbox.kick();
         }
+    }
+
+    /// Remembers a listening socket.
+    pub(crate) fn listens(&self, listener: usize, fd: &Arc<OwnedFd>) {
+        let mut listening = self.listening.lock().unwrap_or_else(|p| p.into_inner());
+        listening.push((listener, Arc::downgrade(fd)));
+    }
+
+    /// Copies of the listening sockets that are still open.
+    pub(crate) fn copy_listeners(&self) -> std::io::Result<Vec<(usize, OwnedFd)>> {
+        let listening = self.listening.lock().unwrap_or_else(|p| p.into_inner());
+        let open = listening.iter().filter_map(|(id, fd)| Some((*id, fd.upgrade()?)));
+        open.map(|(id, fd)| Ok((id, fd.try_clone()?))).collect()
+    }
+
+    /// Ends accepting and wakes every worker.
+    pub(crate) fn stop_accepting(&self) {
+        // Release: what the caller did before is seen by who finds it set.
+        self.deaf.store(true, Ordering::Release);
+        for mailbox in &self.mailboxes {
+            mailbox.kick();
+        }
+    }
+
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Acquire)
     }
 
     pub(crate) fn phase(&self) -> Phase {

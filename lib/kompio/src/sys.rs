@@ -94,6 +94,14 @@ pub(crate) fn unread_bytes(fd: RawFd) -> usize {
     if result < 0 { 0 } else { count.max(0) as usize }
 }
 
+/// Whether connections wait in a listening socket's queue.
+pub(crate) fn has_waiting(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one local pollfd; no wait.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    ready > 0 && poll.revents & libc::POLLIN != 0
+}
+
 /// The descriptor for the time of a call.
 pub(crate) fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: callers pass a descriptor that they own for longer than the borrow is used.

@@ -17,6 +17,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::types::Timespec;
@@ -35,22 +36,25 @@ use crate::token::{ConnToken, Kind, Tag};
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) id: usize,
-    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) fd: Option<Arc<OwnedFd>>,
     /// Connections stay on this worker instead of going round.
     pub(crate) own: bool,
     armed: bool,
     resting: bool,
     backoff_ms: u64,
+    /// Connections waited at the last tick, and none has arrived since.
+    waiting: bool,
 }
 
 impl Listening {
     pub(crate) fn new(id: usize, fd: OwnedFd, own: bool) -> Listening {
         Listening {
             id,
-            fd: Some(fd),
+            fd: Some(Arc::new(fd)),
             own,
             armed: false,
             resting: false,
+            waiting: false,
             backoff_ms: limits::ACCEPT_BACKOFF_MS_FIRST,
         }
     }
@@ -75,6 +79,8 @@ pub(crate) struct Worker<K, H> {
     pub(crate) parked: Vec<u32>,
     listeners: Vec<Listening>,
     listeners_changed: bool,
+    /// Accepts no more.
+    deaf: bool,
     wake_value: Box<u64>,
     wake_armed: bool,
     /// Sends in the next submission.
@@ -110,6 +116,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             parked: Vec::new(),
             listeners,
             listeners_changed: true,
+            deaf: false,
             wake_value: Box::new(0),
             wake_armed: false,
             sends: 0,
@@ -683,7 +690,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
     // ---- listeners --------------------------------------------------------------------------
 
     fn on_accept(&mut self, place: usize, cqe: Cqe) {
-        let draining = self.phase != Phase::Running;
+        let draining = self.phase != Phase::Running || self.deaf;
         let Some(listener) = self.listeners.get_mut(place) else { return };
         if !cqe.more() {
             listener.armed = false;
@@ -692,6 +699,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
                 listener.fd = None;
             }
         }
+        listener.waiting = false;
         if cqe.result >= 0 {
             listener.backoff_ms = limits::ACCEPT_BACKOFF_MS_FIRST;
             let (id, own) = (listener.id, listener.own);
@@ -768,7 +776,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
 
     fn arm_listeners(&mut self) {
         self.listeners_changed = false;
-        if self.phase != Phase::Running {
+        if self.phase != Phase::Running || self.deaf {
             return;
         }
         for (place, listener) in self.listeners.iter_mut().enumerate() {
@@ -780,6 +788,24 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
                 let tag = Tag::new(Kind::Accept, place as u32, 0);
                 self.kernel.push(Op::Accept { fd: fd.as_raw_fd() }, tag);
             }
+        }
+    }
+
+    /// Begins the accept anew where connections have waited from one tick to the next. A socket
+    /// that another process accepts from as well wakes one of the two for each arrival, and a
+    /// wake-up that goes to an accept which is being cancelled there is lost.
+    fn nudge_listeners(&mut self) {
+        for (place, listener) in self.listeners.iter_mut().enumerate() {
+            let Some(fd) = listener.fd.as_ref().filter(|_| listener.armed && !self.deaf) else {
+                continue;
+            };
+            let waiting = sys::has_waiting(fd.as_raw_fd());
+            if waiting && listener.waiting {
+                tracing::debug!(listener = listener.id, "connections wait: the accept begins anew");
+                let target = Tag::new(Kind::Accept, place as u32, 0);
+                self.kernel.push(Op::Cancel { target }, Tag::IGNORE);
+            }
+            listener.waiting = waiting;
         }
     }
 
@@ -822,6 +848,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
         {
             // Ticks that were slept through are not made up for.
             self.next_tick = Some((next + interval).max(self.ctx.now));
+            self.nudge_listeners();
             self.handler.on_tick(&mut self.ctx);
         }
     }
@@ -940,9 +967,12 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
         {
             phase = Phase::Stopping;
         }
+        if !self.deaf && (self.ctx.shared.is_deaf() || phase != Phase::Running) {
+            self.deaf = true;
+            self.stop_listening();
+        }
         if self.phase == Phase::Running && phase != Phase::Running {
             self.ctx.draining = true;
-            self.stop_listening();
             if phase != Phase::Stopping {
                 self.handler.on_drain(&mut self.ctx);
             }

@@ -470,3 +470,31 @@ fn a_port_in_use_is_one_clear_sentence() {
     );
     finish(server);
 }
+
+#[test]
+fn a_copied_listener_serves_in_another_server_and_nobody_is_refused() {
+    let first = echo(|_| {});
+    let at = address(&first);
+    let visit = |stream: TcpStream| {
+        let mut stream = patient(stream);
+        stream.write_all(b"hello").unwrap();
+        let mut reply = [0; 5];
+        stream.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"hello");
+        stream
+    };
+    let open = visit(TcpStream::connect(at).unwrap());
+    let copies = first.copy_listeners().unwrap();
+    assert_eq!(copies.len(), 1);
+    first.stop_accepting();
+    // Open connections are served on.
+    drop(visit(open));
+    finish(first);
+    // Nobody accepts now, and nobody is refused.
+    let waiting = TcpStream::connect(at).unwrap();
+    let sockets = copies.into_iter().map(|(_, fd)| fd).collect();
+    let second = KompioBuilder::new(config(|_| {})).listeners(sockets).launch(|_| Echo).unwrap();
+    assert_eq!(address(&second), at);
+    drop(visit(waiting));
+    finish(second);
+}
