@@ -65,6 +65,10 @@ pub struct Cli {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 
+    /// Take the listeners over from the process that serves now [takeover.socket]
+    #[arg(long)]
+    pub takeover: bool,
+
     /// Check the configuration and the plugins, then exit
     #[arg(long)]
     pub check_config: bool,

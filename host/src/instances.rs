@@ -11,7 +11,7 @@
 
 use core::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crucible_plugin_api::abi::tables::{BackendVt_Ref, Command, ProtocolVt_Ref};
 use crucible_plugin_api::re::abi_stable;
@@ -86,6 +86,14 @@ pub struct ProtocolInstance {
     pub kinds: AtomicU32,
     /// Its commands.
     pub commands: Vec<Command>,
+    /// Name or file, as written.
+    pub written: String,
+    /// Its settings.
+    pub settings: String,
+    /// Which part of the configuration wants it.
+    pub place: String,
+    /// Open sessions.
+    pub sessions: AtomicU64,
 }
 
 // SAFETY: see the module.
@@ -235,6 +243,10 @@ impl ProtocolInstance {
             ctx,
             store: store.0,
             kinds: AtomicU32::new(0),
+            written: String::new(),
+            settings: json.to_owned(),
+            place: place.to_owned(),
+            sessions: AtomicU64::new(0),
         })
     }
 

@@ -23,6 +23,8 @@ pub mod reload;
 pub mod services;
 pub mod signals;
 pub mod start;
+pub mod swap;
+pub mod takeover;
 pub mod tls;
 pub mod worker;
 
@@ -51,6 +53,9 @@ pub enum RunError {
     /// A plugin command.
     #[error("{0}")]
     Load(#[from] loader::LoadError),
+    /// Another process's listeners.
+    #[error("{0}")]
+    Takeover(#[from] takeover::TakeoverError),
     /// Standard input or output.
     #[error("cannot read or write: {0}")]
     Io(#[from] std::io::Error),
@@ -82,13 +87,24 @@ pub fn run(cli: &Cli) -> Result<u8, RunError> {
     if !cli.check_config {
         log::init(&plan.settings.logging);
     }
+    let mut inherited = takeover::Inherited::default();
+    if !cli.check_config {
+        inherited = takeover::Inherited::take(&plan, cli.takeover)?;
+        if plan.persists()
+            && let Some(predecessor) = inherited.predecessor.take()
+        {
+            // What it keeps is whole when it has ended; clients wait in the queues.
+            tracing::info!("waiting for the process before to leave its store");
+            predecessor.end()?;
+        }
+    }
     let made = start::make(plan)?;
     if cli.check_config {
         made.destroy();
         println!("the configuration is good");
         return Ok(0);
     }
-    Ok(made.serve(&sources)?)
+    Ok(made.serve(&sources, inherited)?)
 }
 
 fn hash_password() -> Result<u8, RunError> {

@@ -170,6 +170,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether a store keeps its items over a restart.
+    #[must_use]
+    pub fn persists(&self) -> bool {
+        self.stores.iter().any(|store| store.settings.contains_key("persist"))
+    }
+
     /// Checks settings.
     ///
     /// # Errors

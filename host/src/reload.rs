@@ -27,13 +27,17 @@ pub fn remember(sources: &Sources, plan: &Plan) {
     let _first = RUNNING.set(Running { sources: sources.clone(), now: Mutex::new(plan.clone()) });
 }
 
-/// Reload on SIGHUP: the log says how it went.
-pub fn from_signal(core: &Core) {
+/// Reload on SIGHUP: the log says how it went. True when it was good.
+pub fn from_signal(core: &Core) -> bool {
     match now(core) {
         Ok(changed) if changed.is_empty() => tracing::info!("reloaded; nothing has changed"),
         Ok(changed) => tracing::info!(changed = changed.join(", "), "reloaded"),
-        Err(reason) => tracing::error!("not reloaded: {reason}"),
+        Err(reason) => {
+            tracing::error!("not reloaded: {reason}");
+            return false;
+        }
     }
+    true
 }
 
 /// Reads all settings again and lets the changes take effect; what changed.

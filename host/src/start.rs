@@ -27,7 +27,9 @@ use crate::plan::{Plan, usual_heap_bytes};
 use crate::services::counters::Counters;
 use crate::services::{Core, ListenerShare, Timeouts, TlsShare, WorkerShare, lock, unix_ms};
 use crate::signals::{self, Signal};
-use crate::worker::{Crew, Worker};
+use crate::swap::{self, Swaps};
+use crate::takeover::{self, Inherited};
+use crate::worker::{Crew, Serving, Worker};
 
 /// Threads beside the workers that have slots of their own: the admin server.
 pub const SERVICE_THREADS: usize = 1;
@@ -109,7 +111,8 @@ pub fn make(mut plan: Plan) -> Result<Made, StartError> {
             None => {
                 let store = (listener.store, &*stores[listener.store]);
                 let json = &listener.settings;
-                let made = ProtocolInstance::make(&core, plugin, json, store, &listener.place)?;
+                let mut made = ProtocolInstance::make(&core, plugin, json, store, &listener.place)?;
+                made.written.clone_from(&listener.protocol);
                 protocols.push(Arc::new(made));
                 keys.push(key);
                 keys.len() - 1
@@ -121,8 +124,8 @@ pub fn make(mut plan: Plan) -> Result<Made, StartError> {
     let crew = Crew {
         core,
         stores,
-        protocols,
-        by_listener,
+        serving: RwLock::new(Serving { protocols, by_listener }),
+        swaps: Mutex::new(Swaps::new(&plan.settings.plugins)),
         most_connections: plan.listeners.iter().map(|l| l.max_connections).collect(),
         by_reference_min: u32::try_from(limits.by_reference_min.0).unwrap_or(u32::MAX),
         output_pause_bytes: plan.kompio.output_high_water_bytes,
@@ -198,6 +201,8 @@ fn core(plan: &Plan) -> Arc<Core> {
         drain_timeout: plan.settings.shutdown.drain_timeout,
         serving: AtomicBool::new(false),
         draining: AtomicBool::new(false),
+        leaving: AtomicBool::new(false),
+        admin_socket: OnceLock::new(),
         poisoned: OnceLock::new(),
         start_failures: Mutex::default(),
         started: Instant::now(),
@@ -208,7 +213,7 @@ fn core(plan: &Plan) -> Arc<Core> {
 impl Made {
     /// Says which commands of each protocol its store serves.
     pub fn tell_commands(&self) {
-        for protocol in &self.crew.protocols {
+        for protocol in &self.crew.serving().protocols {
             let store = &self.crew.stores[protocol.store];
             let unserved = protocol.unserved(&store.caps);
             let served = protocol.commands.len() - unserved.len();
@@ -227,12 +232,13 @@ impl Made {
     ///
     /// # Errors
     /// What could not be had; nothing runs then.
-    pub fn launch(&self) -> Result<Server, StartError> {
+    pub fn launch(&self, inherited: &mut Inherited) -> Result<Server, StartError> {
         let mut builder = KompioBuilder::new(self.plan.kompio.clone());
         for listener in &self.plan.listeners {
-            builder = match &listener.address {
-                Address::Tcp(address) => builder.bind(*address),
-                Address::Unix(path) => builder.bind_unix(path),
+            builder = match (inherited.listener(&listener.address), &listener.address) {
+                (Some(sockets), _) => builder.listeners(sockets),
+                (None, Address::Tcp(address)) => builder.bind(*address),
+                (None, Address::Unix(path)) => builder.bind_unix(path),
             };
         }
         let crew = self.crew.clone();
@@ -263,7 +269,7 @@ impl Made {
 
     /// Gives every instance back to its plugin. After the workers ended.
     pub fn destroy(&self) {
-        for protocol in &self.crew.protocols {
+        for protocol in &self.crew.serving().protocols {
             protocol.destroy();
         }
         for store in &self.crew.stores {
@@ -275,24 +281,41 @@ impl Made {
     ///
     /// # Errors
     /// When it could not start.
-    pub fn serve(self, sources: &Sources) -> Result<u8, StartError> {
+    pub fn serve(self, sources: &Sources, mut inherited: Inherited) -> Result<u8, StartError> {
         signals::block();
         crate::reload::remember(sources, &self.plan);
         let core = self.crew.core.clone();
         self.tell_commands();
-        let server = self.launch()?;
-        let admin =
-            match self.plan.admin.as_ref().map(|at| Admin::start(&self.plan, &self.crew, at)) {
-                Some(Err(reason)) => {
-                    server.shutdown(kompio::Shutdown::Now);
-                    let _nothing_was_served = server.join();
-                    return Err(StartError::Admin(reason));
-                }
-                Some(Ok(admin)) => Some(admin),
-                None => None,
-            };
+        let server = self.launch(&mut inherited)?;
+        let admin_socket = inherited.admin();
+        inherited.drop_rest();
+        let admin = match self
+            .plan
+            .admin
+            .as_ref()
+            .map(|at| Admin::start(&self.plan, &self.crew, at, admin_socket))
+        {
+            Some(Err(reason)) => {
+                server.shutdown(kompio::Shutdown::Now);
+                let _nothing_was_served = server.join();
+                return Err(StartError::Admin(reason));
+            }
+            Some(Ok(admin)) => Some(admin),
+            None => None,
+        };
         core.serving.store(true, Ordering::Relaxed);
-        notify_manager("READY=1");
+        let took_over = inherited.predecessor.is_some();
+        if let Some(mut predecessor) = inherited.predecessor.take() {
+            predecessor.drain();
+        }
+        if let Err(error) = takeover::offer(&core, &self.plan) {
+            tracing::error!(%error, "cannot open takeover.socket: the next process must bind anew");
+        }
+        if took_over {
+            notify_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
+        } else {
+            notify_manager("READY=1");
+        }
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             workers = core.workers,
@@ -300,7 +323,7 @@ impl Made {
             after_ms = core.started.elapsed().as_millis() as u64,
             "ready"
         );
-        listen_for_signals(&core);
+        listen_for_signals(&self.crew);
         watch_workers(&core);
         let report = server.join();
         core.draining.store(true, Ordering::Relaxed);
@@ -348,11 +371,15 @@ fn by_reason(unserved: &[(String, String)]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-fn listen_for_signals(core: &Arc<Core>) {
-    let core = core.clone();
+fn listen_for_signals(crew: &Arc<Crew>) {
+    let (crew, core) = (crew.clone(), crew.core.clone());
     let body = move || loop {
         match signals::wait() {
-            Signal::Reload => crate::reload::from_signal(&core),
+            Signal::Reload => {
+                if crate::reload::from_signal(&core) {
+                    swap::from_signal(&crew);
+                }
+            }
             Signal::End if core.shut_down() => {
                 notify_manager("STOPPING=1");
                 tracing::info!("draining; a second signal ends at once");

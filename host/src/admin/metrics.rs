@@ -98,9 +98,10 @@ fn process_part(text: &mut Text, state: &State) {
     let name = text.family("crucible_build", Kind::Info, "Version of the host.");
     text.sample(&name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let name = text.family("crucible_plugin", Kind::Info, "Loaded plugins.");
+    let protocols = state.crew.serving().protocols;
     let all = state.crew.stores.iter().map(|s| &s.plugin);
     let mut seen = Vec::new();
-    for plugin in all.chain(state.crew.protocols.iter().map(|p| &p.plugin)) {
+    for plugin in all.chain(protocols.iter().map(|p| &p.plugin)) {
         let m = &plugin.metadata;
         if !seen.contains(&(&m.name, &m.version)) {
             seen.push((&m.name, &m.version));

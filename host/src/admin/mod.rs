@@ -10,6 +10,7 @@ mod page;
 mod routes;
 
 use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,8 +54,19 @@ impl Admin {
     ///
     /// # Errors
     /// A sentence.
-    pub fn start(plan: &Plan, crew: &Arc<Crew>, address: &Address) -> Result<Self, String> {
-        let listener = Listener::bind(address)?;
+    pub fn start(
+        plan: &Plan,
+        crew: &Arc<Crew>,
+        address: &Address,
+        given: Option<OwnedFd>,
+    ) -> Result<Self, String> {
+        let listener = match given {
+            Some(fd) => Listener::given(address, fd)?,
+            None => Listener::bind(address)?,
+        };
+        if let Ok(copy) = listener.copy() {
+            let _first = crew.core.admin_socket.set(copy);
+        }
         let stop = Arc::new(Notify::new());
         let (tell, told) = mpsc::channel();
         let (plan, crew, stopped) = (plan.clone(), crew.clone(), stop.clone());
@@ -86,6 +98,30 @@ enum Listener {
 }
 
 impl Listener {
+    /// A socket that another process opened.
+    fn given(address: &Address, fd: OwnedFd) -> Result<Self, String> {
+        let failed = |e: std::io::Error| format!("cannot take {address} over: {e}");
+        match address {
+            Address::Tcp(_) => {
+                let listener = std::net::TcpListener::from(fd);
+                listener.set_nonblocking(true).map_err(failed)?;
+                Ok(Self::Tcp(listener))
+            }
+            Address::Unix(_) => {
+                let listener = std::os::unix::net::UnixListener::from(fd);
+                listener.set_nonblocking(true).map_err(failed)?;
+                Ok(Self::Unix(listener))
+            }
+        }
+    }
+
+    fn copy(&self) -> std::io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
     fn bind(address: &Address) -> Result<Self, String> {
         let named = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::AddrInUse => {

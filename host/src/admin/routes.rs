@@ -16,6 +16,7 @@ use crate::config::value::{Level, Setting};
 use crate::reload;
 use crate::services::host_api;
 use crate::services::users::same_bytes;
+use crate::swap;
 
 /// Bodies are a word; this is the limit.
 const BODY_LEN_MAX: usize = 4096;
@@ -90,6 +91,21 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Answer 
             Ok(changed) => json_reply(&json!({ "changed": changed })),
             Err(reason) => reply(StatusCode::CONFLICT, TEXT, format!("{reason}\n")),
         },
+        (&Method::POST, "/plugins/reload") => {
+            let crew = state.crew.clone();
+            // The workers answer; this thread serves others meanwhile.
+            let done = tokio::task::spawn_blocking(move || swap::now(&crew)).await;
+            match done {
+                Ok(Ok(swapped)) => {
+                    let each = swapped.iter().map(|s| {
+                        json!({"plugin": s.plugin, "from": s.from, "to": s.to, "listeners": s.listeners})
+                    });
+                    json_reply(&json!({ "swapped": each.collect::<Vec<_>>() }))
+                }
+                Ok(Err(reason)) => reply(StatusCode::CONFLICT, TEXT, format!("{reason}\n")),
+                Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the swap panicked\n"),
+            }
+        }
         (_, path) if KNOWN.iter().any(|(_, known)| *known == path) => {
             reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, paths())
         }
@@ -108,6 +124,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("GET", "/log-level"),
     ("PUT", "/log-level"),
     ("POST", "/reload"),
+    ("POST", "/plugins/reload"),
 ];
 
 fn paths() -> String {
@@ -141,11 +158,12 @@ fn plugins(state: &State) -> Value {
             "key_len_max": store.caps.key_len_max, "value_len_max": store.caps.value_len_max,
         })
     });
-    let protocols = crew.protocols.iter().enumerate().map(|(at, protocol)| {
+    let serving = crew.serving();
+    let protocols = serving.protocols.iter().enumerate().map(|(at, protocol)| {
         let m = &protocol.plugin.metadata;
         let store = &crew.stores[protocol.store];
         let unserved = protocol.unserved(&store.caps);
-        let listeners: Vec<_> = crew
+        let listeners: Vec<_> = serving
             .by_listener
             .iter()
             .zip(&crew.core.listeners)
@@ -157,6 +175,7 @@ fn plugins(state: &State) -> Value {
             "abi": format!("{}.{}", m.abi.0, m.abi.1), "sdk": m.sdk,
             "origin": protocol.plugin.origin.to_string(), "listeners": listeners,
             "commands": protocol.commands.len(),
+            "sessions": protocol.sessions.load(std::sync::atomic::Ordering::Relaxed),
             "unserved": unserved.iter().map(|(c, why)| json!({"command": c, "lacks": why})).collect::<Vec<_>>(),
         })
     });

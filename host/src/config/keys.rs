@@ -70,6 +70,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("limits", "Bounds for every connection. A listener may have its own time-outs."),
     ("uring", "The event loop. The defaults suit nearly everybody."),
     ("shutdown", "What happens on SIGTERM and SIGINT."),
+    (
+        "takeover",
+        "Handing the listeners to a new process (`--takeover`) without a refused connection.",
+    ),
     ("logging", "The log."),
     ("admin", "The admin server: health, metrics, plugins, configuration."),
 ];
@@ -275,6 +279,19 @@ fn own_keys() -> Vec<Key<Settings>> {
             "shutdown.drain_timeout",
             shutdown.drain_timeout,
             "Longest wait for requests in flight and replies on their way; then connections are cut and the exit code is 1."
+        ),
+        key!(
+            Settings,
+            "takeover.socket",
+            takeover.socket,
+            "Unix socket on which the next process asks for the listeners; only this user and root may.",
+            unset = "listeners are not handed over"
+        ),
+        key!(
+            Settings,
+            "takeover.grace",
+            takeover.grace,
+            "After a hand-over: connections are served for so long without accepting more, then drained."
         ),
         key!(Settings, "logging.level", logging.level,
         "Lines above this level are dropped, in the host and in plugins."; reloads),

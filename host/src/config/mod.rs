@@ -42,6 +42,8 @@ pub struct Settings {
     pub uring: Uring,
     /// `[shutdown]`
     pub shutdown: Shutdown,
+    /// `[takeover]`
+    pub takeover: Takeover,
     /// `[logging]`
     pub logging: Logging,
     /// `[admin]`
@@ -230,6 +232,15 @@ pub struct Shutdown {
     pub drain_timeout: Duration,
 }
 
+/// `[takeover]`
+#[derive(Clone, Debug)]
+pub struct Takeover {
+    /// Where the next process asks for the listeners.
+    pub socket: Option<PathBuf>,
+    /// Time between the last accept and the drain.
+    pub grace: Duration,
+}
+
 /// `[logging]`
 #[derive(Clone, Debug)]
 pub struct Logging {
@@ -282,6 +293,7 @@ impl Default for Settings {
                 sqpoll_idle: None,
             },
             shutdown: Shutdown { drain_timeout: Duration::from_secs(10) },
+            takeover: Takeover { socket: None, grace: Duration::from_secs(1) },
             logging: Logging {
                 level: Level::Info,
                 format: Format::Compact,

@@ -35,6 +35,7 @@ fn all() -> Vec<Loaded> {
         },
         origin: super::Origin::Builtin,
         root: root(PluginInfo { name, version: env!("CARGO_PKG_VERSION") }),
+        stamp: None,
     };
     static ALL: std::sync::OnceLock<Vec<Loaded>> = std::sync::OnceLock::new();
     ALL.get_or_init(|| {

@@ -49,6 +49,34 @@ pub struct Loaded {
     pub origin: Origin,
     /// Its tables.
     pub root: Plugin_Ref,
+    /// The file's state when it was read; `None` when it is built in.
+    pub stamp: Option<Stamp>,
+}
+
+/// Tells whether a file is another one than it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified_ns: i128,
+}
+
+impl Stamp {
+    /// Of a file as it is now.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn of(path: &Path) -> std::io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let file = std::fs::metadata(path)?;
+        Ok(Self {
+            device: file.dev(),
+            inode: file.ino(),
+            len: file.len(),
+            modified_ns: i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec()),
+        })
+    }
 }
 
 impl std::fmt::Debug for Loaded {
@@ -305,11 +333,33 @@ impl Loader {
         })
     }
 
+    /// Loads a file once more, from a copy: the dynamic linker would give an
+    /// earlier mapping of the same name again.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub fn load_copy(&self, path: &Path) -> Result<Loaded, LoadError> {
+        self.load_from(path, true)
+    }
+
     fn load_file(&self, path: &Path) -> Result<Loaded, LoadError> {
+        self.load_from(path, false)
+    }
+
+    fn load_from(&self, path: &Path, copied: bool) -> Result<Loaded, LoadError> {
+        let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
+        let stamp = Stamp::of(path).map_err(unreadable)?;
         let record = elf::read(path)?;
         judge(path, &record, self.allow_abort)?;
-        let root = open::open(path, &record, self.layout_report.as_deref())?;
-        Ok(Loaded { metadata: record.metadata, origin: Origin::File(path.to_owned()), root })
+        let mapped = if copied { open::copy(path) } else { path.canonicalize() };
+        let mapped = mapped.map_err(unreadable)?;
+        let root = open::open(path, &mapped, &record, self.layout_report.as_deref())?;
+        Ok(Loaded {
+            metadata: record.metadata,
+            origin: Origin::File(path.to_owned()),
+            root,
+            stamp: Some(stamp),
+        })
     }
 }
 

@@ -10,7 +10,9 @@
 //! record, its place and its permissions say.
 #![allow(unsafe_code)]
 
-use std::path::Path;
+use std::io::Write as _;
+use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+use std::path::{Path, PathBuf};
 
 use crucible_plugin_api::abi::tables::{ABI_MINOR, Plugin_Ref, ROOT_SYMBOL};
 use crucible_plugin_api::metadata::Kind;
@@ -31,9 +33,28 @@ use super::elf::Record;
 /// opened again by others).
 const RTLD_NODELETE: i32 = libc::RTLD_NODELETE;
 
-/// Opens the file and returns its root.
+/// Copies a file into memory, under a name that the dynamic linker takes. The
+/// descriptor stays open: its number is in the name, and a name that came
+/// again would give the first mapping again.
+pub(super) fn copy(path: &Path) -> std::io::Result<PathBuf> {
+    let bytes = std::fs::read(path)?;
+    // SAFETY: the name is a literal; the descriptor is new and owned here only.
+    let mut file = unsafe {
+        let fd = libc::memfd_create(c"plugin".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        std::fs::File::from_raw_fd(fd)
+    };
+    file.write_all(&bytes)?;
+    Ok(PathBuf::from(format!("/proc/self/fd/{}", file.into_raw_fd())))
+}
+
+/// Opens the file `mapped`, which is `path` by its real name or a copy of it,
+/// and returns its root.
 pub(super) fn open(
     path: &Path,
+    mapped: &Path,
     record: &Record,
     layout_report: Option<&Path>,
 ) -> Result<Plugin_Ref, LoadError> {
@@ -42,11 +63,8 @@ pub(super) fn open(
         reason: chain(&error),
         static_tls: record.static_tls,
     };
-    let absolute = path
-        .canonicalize()
-        .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
     // SAFETY: see the module; the record was found good.
-    let library = unsafe { Library::open(Some(&absolute), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
+    let library = unsafe { Library::open(Some(mapped), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
         .map_err(linker)?;
     // Never unloaded: thread-locals and values of the plugin may outlive any plan.
     let library = Box::leak(Box::new(library));

@@ -13,6 +13,7 @@ pub mod process;
 pub mod users;
 pub mod worker_api;
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ use counters::Counters;
 use offload::Offload;
 use users::Users;
 use worker_api::KeyEvents;
+
+use crate::swap::Swap;
 
 /// Locks a mutex; what a panicking holder left is still well-formed here.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -43,6 +46,8 @@ pub enum Mail {
     Complete(Box<host_api::Completed>),
     /// Key events of a store, from another worker.
     KeyEvents(usize, Arc<KeyEvents>),
+    /// A step of a protocol's swap.
+    Swap(Arc<Swap>),
 }
 
 /// What is kept for each worker where other threads reach it.
@@ -200,6 +205,10 @@ pub struct Core {
     pub serving: AtomicBool,
     /// A shutdown began.
     pub draining: AtomicBool,
+    /// Another process accepts.
+    pub leaving: AtomicBool,
+    /// The admin server's listening socket, for the next process.
+    pub admin_socket: OnceLock<OwnedFd>,
     /// A backend panicked: what it said.
     pub poisoned: OnceLock<String>,
     /// Why workers could not be set up.
@@ -242,6 +251,7 @@ impl Core {
     pub fn is_ready(&self) -> bool {
         self.serving.load(Ordering::Relaxed)
             && !self.draining.load(Ordering::Relaxed)
+            && !self.leaving.load(Ordering::Relaxed)
             && self.poisoned.get().is_none()
     }
 

@@ -28,7 +28,7 @@ impl Worker {
         listener: usize,
         peer: Option<&Addr>,
     ) {
-        let p = self.crew.by_listener[listener];
+        let p = self.by_listener[listener];
         let tls = self.conns[token.index()].has(flag::TLS);
         if !self.lend(ctx, token, tls, 0) {
             return;
@@ -80,6 +80,7 @@ impl Worker {
         conn.session = turn.session;
         conn.flags |= flag::SESSION;
         self.sessions += 1;
+        self.protocols[p].instance.sessions.fetch_add(1, Ordering::Relaxed);
         self.after_crossing(ctx, p);
         if turn.verdict & (verdict::CLOSE_NOW | verdict::CLOSE_AFTER_FLUSH) != 0 {
             self.close_gently(ctx, token);

@@ -31,7 +31,7 @@ impl EventHandler for Worker {
         }
         self.conns[at] = Conn {
             id: id_of(token),
-            protocol: self.crew.by_listener[listener] as u16,
+            protocol: self.by_listener[listener] as u16,
             listener: listener as u16,
             active_at: self.clock.host_ms,
             ..Conn::VACANT
@@ -147,7 +147,9 @@ impl EventHandler for Worker {
         };
         if conn.has(flag::SESSION) {
             self.sessions -= 1;
-            self.protocols[conn.protocol as usize].drop_session(conn.session, why);
+            let side = &mut self.protocols[conn.protocol as usize];
+            side.instance.sessions.fetch_sub(1, Ordering::Relaxed);
+            side.drop_session(conn.session, why);
         }
     }
 
@@ -201,13 +203,14 @@ impl EventHandler for Worker {
 
     fn on_stop(&mut self, ctx: &mut DriverCtx) {
         self.publish(ctx);
-        for protocol in &mut self.protocols {
+        for protocol in self.protocols.iter_mut().chain(&mut self.prepared) {
             protocol.finish();
         }
         for store in &mut self.stores {
             store.finish();
         }
         self.protocols.clear();
+        self.prepared = None;
         self.stores.clear();
     }
 }

@@ -23,8 +23,8 @@ mod tls;
 mod turns;
 mod wishes;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use crucible_plugin_api::abi::tables::close_reason;
@@ -34,6 +34,7 @@ use kompio::{ConnToken, DriverCtx, WorkerInfo};
 use crate::instances::{ProtocolInstance, StoreInstance};
 use crate::services::worker_api::{Outbox, TimerWish};
 use crate::services::{Core, Mail, host_api::Completed, lock, unix_ms};
+use crate::swap::Swaps;
 
 pub use conn::token_of;
 use conn::{Conn, flag};
@@ -54,10 +55,10 @@ pub struct Crew {
     pub core: Arc<Core>,
     /// Every store.
     pub stores: Vec<Arc<StoreInstance>>,
-    /// Every protocol instance.
-    pub protocols: Vec<Arc<ProtocolInstance>>,
-    /// Protocol instance of each listener.
-    pub by_listener: Vec<usize>,
+    /// The protocols, which a swap changes.
+    pub serving: RwLock<Serving>,
+    /// Swaps so far; held while one is under way.
+    pub swaps: Mutex<Swaps>,
     /// Most connections of each listener.
     pub most_connections: Vec<usize>,
     /// Values at least this long go by reference.
@@ -70,12 +71,32 @@ pub struct Crew {
     pub input_max_bytes: usize,
 }
 
+/// Protocol instances, and which listener has which.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Every instance, those included that new connections no longer get.
+    pub protocols: Vec<Arc<ProtocolInstance>>,
+    /// Instance of each listener.
+    pub by_listener: Vec<usize>,
+}
+
+impl Crew {
+    /// The protocols as they are now.
+    pub fn serving(&self) -> Serving {
+        self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// The handler of one event loop.
 pub struct Worker {
     crew: Arc<Crew>,
     id: usize,
     stores: Vec<StoreSide>,
     protocols: Vec<ProtocolSide>,
+    /// Place in `protocols` for new connections of each listener.
+    by_listener: Vec<usize>,
+    /// A protocol that may serve soon.
+    prepared: Option<ProtocolSide>,
     conns: Vec<Conn>,
     turns: Vec<Turn>,
     batch_of: Vec<ConnToken>,
@@ -143,11 +164,12 @@ impl Worker {
         let clock = Clock::new();
         crew.core.shares[info.id].now_ms.store(clock.base_ms, Ordering::Relaxed);
         let (mut stores, mut protocols) = (Vec::new(), Vec::new());
+        let serving = crew.serving();
         let made = (|| -> Result<(), String> {
             for (index, store) in crew.stores.iter().enumerate() {
                 stores.push(StoreSide::make(&crew.core, info.id, index, store)?);
             }
-            for protocol in &crew.protocols {
+            for protocol in &serving.protocols {
                 protocols.push(ProtocolSide::make(protocol, &stores[protocol.store])?);
             }
             Ok(())
@@ -155,7 +177,7 @@ impl Worker {
         if let Err(failure) = made {
             lock(&crew.core.start_failures).push(failure);
         }
-        let refusals = crew
+        let refusals = serving
             .by_listener
             .iter()
             .zip(&crew.core.listeners)
@@ -174,6 +196,8 @@ impl Worker {
             id: info.id,
             stores,
             protocols,
+            by_listener: serving.by_listener,
+            prepared: None,
             conns: Vec::new(),
             turns: Vec::with_capacity(TURNS),
             batch_of: Vec::with_capacity(TURNS),

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crucible_plugin_api::abi::tables::close_reason;
 use crucible_plugin_api::abi::turn::TurnEvent;
 use kompio::DriverCtx;
 
+use super::sides::ProtocolSide;
 use super::{TIMER_STORE, Worker};
 use crate::services::Mail;
 use crate::services::worker_api::{KeyEvents, TimerWish};
+use crate::swap::{Step, Swap};
 
 /// A store's housekeeping may take this long at a time.
 const TICK_BUDGET_NS: u64 = 200_000;
@@ -36,12 +39,12 @@ impl Worker {
     /// Renews the mask of key events that somebody listens to.
     #[cold]
     pub(super) fn listen_to(&self, p: usize, kinds: u32) {
-        let changed = &self.crew.protocols[p];
+        let changed = &self.protocols[p].instance;
         changed.kinds.store(kinds, Ordering::Relaxed);
         let all = self
-            .crew
             .protocols
             .iter()
+            .map(|side| &side.instance)
             .filter(|other| other.store == changed.store)
             .fold(0, |all, other| all | other.kinds.load(Ordering::Relaxed));
         self.core().event_masks[changed.store].store(all, Ordering::Relaxed);
@@ -100,6 +103,36 @@ impl Worker {
         }
     }
 
+    /// One step of a swap: the new protocol is made here, then serves new
+    /// connections, or is given back.
+    fn swap(&mut self, swap: &Swap) {
+        match swap.step() {
+            Step::Prepare => {
+                let store = &self.stores[swap.instance.store];
+                let made = ProtocolSide::make(&swap.instance, store);
+                swap.answer(made.map(|side| self.prepared = Some(side)));
+            }
+            Step::Serve => {
+                let Some(side) = self.prepared.take() else { return };
+                let refusal = side.refusal(close_reason::TOO_MANY_CONNECTIONS).to_vec();
+                self.protocols.push(side);
+                for &listener in &swap.listeners {
+                    self.by_listener[listener] = self.protocols.len() - 1;
+                    if self.core().listeners[listener].tls.is_none() {
+                        self.refusals[listener].clone_from(&refusal);
+                    }
+                }
+                swap.answer(Ok(()));
+            }
+            Step::GiveBack => {
+                if let Some(mut side) = self.prepared.take() {
+                    side.finish();
+                }
+                swap.answer(Ok(()));
+            }
+        }
+    }
+
     pub(super) fn take_mail(&mut self) {
         let mut mail = std::mem::take(&mut self.mail);
         self.crew.core.collect(self.id, &mut mail);
@@ -111,6 +144,7 @@ impl Worker {
                     self.completed.push(done);
                 }
                 Mail::KeyEvents(store, events) => self.tell(store, &events),
+                Mail::Swap(swap) => self.swap(&swap),
             }
         }
         self.mail = mail;

@@ -3,7 +3,7 @@
 use crate::serving::args;
 use crate::support::{Host, http};
 
-fn admin(host: &Host) -> String {
+pub(crate) fn address(host: &Host) -> String {
     let log = host.all_lines();
     let line = log.iter().find(|l| l.contains("the admin server listens")).unwrap();
     let address = line.split("address=").nth(1).unwrap();
@@ -13,7 +13,7 @@ fn admin(host: &Host) -> String {
 #[test]
 fn health_metrics_plugins_config_and_stats_are_served() {
     let host = Host::start(&args(&["--plugin", "resp@127.0.0.1:0", "--admin", "127.0.0.1:0"]));
-    let at = admin(&host);
+    let at = address(&host);
     let get = |path: &str| http(&at, "GET", path, "", "");
     host.connect(0).ask("SET k 1\r\n", "+OK\r\n").ask("GET k\r\n", "$1\r\n1\r\n");
     assert_eq!(get("/health"), (200, "ok\n".into()));
@@ -82,7 +82,7 @@ fn with_a_token_only_probes_are_open() {
         "--set",
         &set,
     ]));
-    let at = admin(&host);
+    let at = address(&host);
     assert_eq!(http(&at, "GET", "/health", "", "").0, 200);
     for headers in ["", "Authorization: Bearer no\r\n", "Authorization: 0123456789abcdef\r\n"] {
         assert_eq!(http(&at, "GET", "/metrics", headers, "").0, 401, "{headers:?}");

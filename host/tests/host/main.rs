@@ -8,4 +8,6 @@ mod plugins;
 mod redis_crate;
 mod serving;
 mod support;
+mod swap;
+mod takeover;
 mod tls;

@@ -6,7 +6,7 @@ use crate::serving::args;
 use crate::support::{Host, fixtures, plugins, run};
 
 /// A copy of libping.so with some bytes replaced by as many others.
-fn patched(dir: &tempfile::TempDir, name: &str, changes: &[(&[u8], &[u8])]) -> PathBuf {
+pub(crate) fn patched(dir: &tempfile::TempDir, name: &str, changes: &[(&[u8], &[u8])]) -> PathBuf {
     let mut bytes = std::fs::read(plugins().join("libping.so")).unwrap();
     for (from, to) in changes {
         assert_eq!(from.len(), to.len());
