@@ -7,7 +7,9 @@ use crate::config::{Config, Plan};
 use crate::epoch::Epochs;
 use crate::error::Error;
 use crate::hash::{KeyHash, KeyHasher};
+use crate::memory::Region;
 use crate::mrc::{Curve, MissRatioPoint};
+use crate::persist::{self, HeapFile, Opened, WarmStart};
 use crate::policy::{self, Policy};
 use crate::segment::Segments;
 use crate::segment::state::State;
@@ -58,16 +60,40 @@ pub(crate) struct Shared {
     pub(crate) life: AtomicU64,
     /// The last time a scan asked for a page (ms since base, 0 for never).
     pub(crate) scanned_ms: AtomicU64,
+    /// Whether the heap was left to the next start, so that nothing may change.
+    pub(crate) saved: AtomicBool,
+    /// The file that holds the heap, if it is to outlive this process.
+    pub(crate) file: Option<HeapFile>,
+    pub(crate) start: WarmStart,
 }
 
 impl Cache {
     /// Maps the memory and builds an empty cache. Pages are touched at first use.
     pub fn new(config: Config) -> Result<Self, Error> {
         let plan = Plan::check(config)?;
+        let Opened { file, restored, start } = persist::open(&plan)?;
+        let data = match &file {
+            Some(file) => file.map(&plan)?,
+            None => Region::map("the segments", plan.data_len(), plan.segment_map())?,
+        };
+        let mut plan = plan;
+        if let Some(restored) = &restored {
+            plan.config.seed = restored.seed;
+        }
         let hasher = KeyHasher::new(plan.config.seed);
-        let segments =
-            Segments::new(plan.segments, plan.segment_shift, hasher.clone(), plan.segment_map())?;
-        let index = Index::new(Table::new(plan.table_buckets, 1, plan.table_map())?);
+        let segments = Segments::new(plan.segments, plan.segment_shift, hasher.clone(), data);
+        let mut base_ms = plan.config.now_ms;
+        let (mut items, mut bytes) = (0, 0);
+        let table = match restored {
+            Some(restored) => {
+                segments.restore(&restored.records, restored.next_seq);
+                base_ms = Some(restored.base_ms);
+                (items, bytes) = (restored.items, restored.bytes);
+                restored.table
+            }
+            None => Table::new(plan.table_buckets, 1, plan.table_map())?,
+        };
+        let index = Index::new(table);
         let workers = plan.config.workers;
         let shared = Shared {
             hasher,
@@ -84,11 +110,15 @@ impl Cache {
             expiry_cursor: AtomicU64::new(0),
             expiry_checked_ms: AtomicU64::new(0),
             reserved_bytes: AtomicU64::new(0),
-            base_ms: AtomicU64::new(plan.config.now_ms.map_or(0, |now| now + 1)),
+            base_ms: AtomicU64::new(base_ms.map_or(0, |base| base + 1)),
             life: AtomicU64::new(0),
             scanned_ms: AtomicU64::new(0),
+            saved: AtomicBool::new(false),
+            file,
+            start,
             plan,
         };
+        shared.counters[0].count_live(0, items as i64, bytes as i64);
         shared.spare.store(shared.spare_min(), Ordering::Relaxed);
         shared.set_segment_limit(shared.index.view().target().bytes());
         Ok(Self { shared: Arc::new(shared) })
@@ -96,7 +126,29 @@ impl Cache {
 
     /// The handle of worker `id`; each id has one at a time.
     pub fn worker(&self, id: usize) -> Result<Worker, Error> {
+        if self.shared.saved.load(Ordering::Acquire) {
+            return Err(Error::NoSuchWorker { id, workers: 0 });
+        }
         Worker::new(Arc::clone(&self.shared), id)
+    }
+
+    /// How this cache came to its first items.
+    pub fn warm_start(&self) -> &WarmStart {
+        &self.shared.start
+    }
+
+    /// Leaves the heap to the next start, if it is in a file (`Config::persist`);
+    /// returns the number of items there. The last thing that is done with a
+    /// cache: all workers, reservations and other handles are gone, and this
+    /// one gives no worker any more.
+    pub fn save(&self) -> Result<u64, Error> {
+        if Arc::strong_count(&self.shared) > 1 {
+            return Err(Error::NotSaved { cause: "it is still in use".to_owned() });
+        }
+        if self.shared.saved.swap(true, Ordering::AcqRel) {
+            return Err(Error::NotSaved { cause: "it was saved before".to_owned() });
+        }
+        self.shared.save().map_err(|cause| Error::NotSaved { cause: cause.to_string() })
     }
 
     /// Hash of a key, for the operations that take one.

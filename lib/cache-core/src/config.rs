@@ -6,6 +6,7 @@ use crate::segment::item::VALUE_LEN_LIMIT;
 use crate::segment::state::Layer;
 use crate::table::entry::LOCATION_BITS;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -110,6 +111,9 @@ pub struct Config {
     pub numa_node: Option<u32>,
     /// Touch the segments' memory at start.
     pub prefault: bool,
+    /// A file that holds the heap, so that [`crate::Cache::save`] can leave it to
+    /// the next start; on a memory file system such as `/dev/shm` it costs nothing.
+    pub persist: Option<PathBuf>,
     /// How many workers may have a handle.
     pub workers: usize,
     /// Seed of the key hash; choose it at random unless repeatable runs are wanted.
@@ -152,6 +156,7 @@ impl Config {
             huge_pages: HugePages::default(),
             numa_node: None,
             prefault: false,
+            persist: None,
             workers: 1,
             seed: 0,
             now_ms: None,
@@ -282,6 +287,11 @@ impl Plan {
             table_grows,
             config,
         })
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn data_len(&self) -> usize {
+        ((self.segments as usize) << self.segment_shift) + 64
     }
 
     pub(crate) fn segment_map(&self) -> MapOptions {

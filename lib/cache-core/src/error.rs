@@ -38,6 +38,12 @@ pub enum Error {
         /// The id asked for.
         id: usize,
     },
+    /// The heap cannot be written to its file for the next start.
+    #[error("the heap is not saved: {cause}")]
+    NotSaved {
+        /// Why.
+        cause: String,
+    },
     /// A key is longer than an item can hold.
     #[error("key of {len_bytes} bytes is longer than the limit of {limit_bytes}")]
     KeyTooLong {

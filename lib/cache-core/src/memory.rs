@@ -11,6 +11,7 @@
 
 use crate::error::Error;
 use core::ptr::NonNull;
+use std::fs::File;
 
 /// Page size to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,6 +136,50 @@ impl Region {
         Ok(region)
     }
 
+    /// Maps `len_bytes` of a file from `offset` on, shared with it. The file is
+    /// that long and stays so.
+    pub(crate) fn map_file(
+        what: &'static str,
+        file: &File,
+        offset: usize,
+        len_bytes: usize,
+        options: MapOptions,
+    ) -> Result<Self, Error> {
+        let base = map_shared(file, offset, len_bytes).map_err(|cause| Error::Map {
+            what,
+            len_bytes,
+            cause: cause.to_string(),
+        })?;
+        let mut region = Region {
+            base,
+            len_bytes,
+            map_base: base,
+            map_len_bytes: len_bytes,
+            // The file keeps its blocks, so that no write finds the medium full.
+            reserved_pages: true,
+            notes: Vec::new(),
+        };
+        if matches!(options.huge_pages, HugePages::Size2M | HugePages::Size1G) {
+            region.notes.push(format!("{what}: a file takes no reserved huge pages"));
+        }
+        if options.huge_pages != HugePages::None && len_bytes >= HUGE_2M {
+            // Whether a file system takes the advice is the system's choice.
+            let _ = region.advise(0, len_bytes / HUGE_2M * HUGE_2M, libc::MADV_HUGEPAGE);
+        }
+        if let Some(node) = options.numa_node
+            && let Err(cause) = region.bind(node)
+        {
+            region.notes.push(format!("{what}: not bound to NUMA node {node} ({cause})"));
+        }
+        if options.prefault {
+            const MADV_POPULATE_WRITE: i32 = 23;
+            if let Err(cause) = region.advise(0, len_bytes, MADV_POPULATE_WRITE) {
+                region.notes.push(format!("{what}: not touched at the start ({cause})"));
+            }
+        }
+        Ok(region)
+    }
+
     /// Start of the memory.
     #[inline]
     pub(crate) fn base(&self) -> *mut u8 {
@@ -237,6 +282,43 @@ fn map_raw(len_bytes: usize, flags: i32) -> Result<NonNull<u8>, std::io::Error> 
         return Err(std::io::Error::last_os_error());
     }
     NonNull::new(p.cast()).ok_or_else(|| std::io::Error::other("mapped at address zero"))
+}
+
+#[cfg(not(miri))]
+fn map_shared(file: &File, offset: usize, len_bytes: usize) -> Result<NonNull<u8>, std::io::Error> {
+    let offset = libc::off_t::try_from(offset).map_err(std::io::Error::other)?;
+    // SAFETY: a mapping at an address of the kernel's choice touches no existing
+    // memory; the file is the caller's alone (it holds its lock).
+    let p = unsafe {
+        libc::mmap(
+            core::ptr::null_mut(),
+            len_bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            std::os::fd::AsRawFd::as_raw_fd(file),
+            offset,
+        )
+    };
+    if p == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    NonNull::new(p.cast()).ok_or_else(|| std::io::Error::other("mapped at address zero"))
+}
+
+#[cfg(miri)]
+fn map_shared(_: &File, _: usize, _: usize) -> Result<NonNull<u8>, std::io::Error> {
+    Err(std::io::Error::other("no files under miri"))
+}
+
+/// Takes all blocks of a file of `len_bytes`, so that writes to its mapping
+/// never find the medium full.
+pub(crate) fn allocate(file: &File, len_bytes: u64) -> Result<(), std::io::Error> {
+    let len = libc::off_t::try_from(len_bytes).map_err(std::io::Error::other)?;
+    // SAFETY: the descriptor is open, and no memory is passed.
+    match unsafe { libc::posix_fallocate(std::os::fd::AsRawFd::as_raw_fd(file), 0, len) } {
+        0 => Ok(()),
+        code => Err(std::io::Error::from_raw_os_error(code)),
+    }
 }
 
 #[cfg(not(miri))]

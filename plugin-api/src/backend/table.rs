@@ -140,6 +140,11 @@ unsafe extern "C" fn create<B: Backend>(
 unsafe extern "C" fn destroy<B: Backend>(ctx: *mut c_void) {
     // SAFETY: `ctx` is the box made in `create`, given back exactly once.
     let instance = unsafe { Box::from_raw(ctx.cast::<Instance<B>>()) };
+    if instance.poisoned.load(Ordering::Relaxed) {
+        // Dropping it could write to a file what the panic left half done.
+        std::mem::forget(instance);
+        return;
+    }
     let _told_by_the_hook = guard(|| drop(instance));
 }
 

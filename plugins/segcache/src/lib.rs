@@ -17,7 +17,7 @@ mod ops;
 mod settings;
 mod stats;
 
-use cache_core::{Cache, Config, Cursor, Error, HugePages, Reservation};
+use cache_core::{Cache, Config, Cursor, Error, HugePages, Reservation, WarmStart};
 use crucible_plugin_api::abi::op::ItemView;
 use crucible_plugin_api::{
     Backend, Batch, Body, BodyToken, Capabilities, Env, Item, Op, PluginError, Status, WorkerCtx,
@@ -32,6 +32,7 @@ pub use settings::Settings;
 #[derive(Debug)]
 pub struct Segcache {
     cache: Cache,
+    env: Env,
     policy: &'static str,
     wanted: Arc<events::Wanted>,
     /// When a delayed flush is due, in unix milliseconds; 0 for never.
@@ -72,6 +73,15 @@ impl Backend for Segcache {
         for note in cache.notes() {
             env.log(2, "segcache", &note);
         }
+        match cache.warm_start() {
+            WarmStart::Off => {}
+            WarmStart::Warm { items } => {
+                env.log(3, "segcache", &format!("warm start: {items} items are there"));
+            }
+            WarmStart::Cold { why } => {
+                env.log(2, "segcache", &format!("the cache begins empty: {why}"));
+            }
+        }
         let stats = cache.stats();
         env.log(
             3,
@@ -83,7 +93,7 @@ impl Backend for Segcache {
                 if asked_huge { ", huge pages asked" } else { "" },
             ),
         );
-        Ok(Self { cache, policy, wanted, flush_at_ms: AtomicU64::new(0) })
+        Ok(Self { cache, env: env.clone(), policy, wanted, flush_at_ms: AtomicU64::new(0) })
     }
 
     fn check(settings: &Settings) -> Result<(), PluginError> {
@@ -224,6 +234,20 @@ impl Segcache {
         match worker.store.flush() {
             Ok(()) => Status::OK,
             Err(_) => Status::NO_MEMORY,
+        }
+    }
+}
+
+/// The planned end: the heap is left to the next start, if it has a file. A
+/// backend that panicked is never dropped, so it leaves nothing.
+impl Drop for Segcache {
+    fn drop(&mut self) {
+        match (self.cache.warm_start(), self.cache.save()) {
+            (WarmStart::Off, _) => {}
+            (_, Ok(items)) => {
+                self.env.log(3, "segcache", &format!("{items} items are left to the next start"));
+            }
+            (_, Err(error)) => self.env.log(2, "segcache", &error.to_string()),
         }
     }
 }

@@ -4,6 +4,7 @@ use cache_core::{Config, HugePages, PolicyKind};
 use crucible_plugin_api::re::schemars::{self, JsonSchema};
 use crucible_plugin_api::re::serde::{self, Deserialize};
 use crucible_plugin_api::{ByteSize, PluginError};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Settings of segcache.
@@ -13,7 +14,7 @@ use std::str::FromStr;
 pub struct Settings {
     /// Memory for items, hashtable and ghosts together.
     pub heap_size: ByteSize,
-    /// Bytes of a segment, a power of two. Default: a 512th of the heap, 1 MiB at most.
+    /// Bytes of a segment, a power of two. Default: a 1024th of the heap, 128 to 512 KiB.
     pub segment_size: Option<ByteSize>,
     /// Longest value.
     pub max_value_size: ByteSize,
@@ -27,6 +28,8 @@ pub struct Settings {
     pub numa_node: Option<u32>,
     /// Touch all memory at start instead of at first use.
     pub prefault: bool,
+    /// A file for the heap, best on /dev/shm: a planned restart finds the items there.
+    pub persist: Option<PathBuf>,
     /// Share of the memory that s3fifo's queue of new items may hold.
     pub small_queue_ratio: f64,
     /// Evicted keys that s3fifo remembers, for each item that fits.
@@ -49,6 +52,7 @@ impl Default for Settings {
             hugepage: "thp".to_owned(),
             numa_node: None,
             prefault: false,
+            persist: None,
             small_queue_ratio: config.small_share,
             ghost_ratio: config.ghost_ratio,
             size_aware: false,
@@ -83,6 +87,7 @@ impl Settings {
             huge_pages,
             numa_node: self.numa_node,
             prefault: self.prefault,
+            persist: self.persist.clone(),
             small_share: self.small_queue_ratio,
             ghost_ratio: self.ghost_ratio,
             size_aware: self.size_aware,
