@@ -256,10 +256,10 @@ def encode(args):
     return b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%s\r\n" % (len(a), a) for a in args)
 
 
-def scripts():
+def scripts(text):
     """Lines that begin with `+` go on with the script above them."""
     script = []
-    for line in SCRIPTS.strip().splitlines():
+    for line in text.strip().splitlines():
         if not line.startswith("+ ") and script:
             yield script
             script = []
@@ -353,10 +353,10 @@ class Redis:
         self.dir.cleanup()
 
 
-def compare(theirs, ours, verbose=False):
+def compare(theirs, ours, text=SCRIPTS, normal=normal):
     wrong = 0
     for version in (2, 3):
-        for script in scripts():
+        for script in scripts(text):
             for pipelined in (False, True):
                 a = run_script(theirs, version, script, pipelined)
                 b = run_script(ours, version, script, pipelined)

@@ -56,6 +56,10 @@ pub enum Refusal {
     BitfieldOverflow,
     #[error("ERR BITFIELD_RO only supports the GET subcommand")]
     BitfieldReadOnly,
+    #[error("ERR min or max is not a float")]
+    ScoreRange,
+    #[error("ERR min or max not valid string range item")]
+    LexRange,
     #[error("ERR no such key")]
     NoSuchKey,
     #[error("ERR value too large for this server")]

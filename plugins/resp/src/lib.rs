@@ -6,7 +6,7 @@
 //! ```
 //! [`frame`] cuts bytes into commands, [`table`] knows every command, [`gate`] stops what the
 //! connection's mode forbids, [`exec`] says what the store has to do, [`reply`] answers, [`hub`] is
-//! what all workers share, [`value`] computes on bytes. This file is the wiring.
+//! what all workers share, [`value`] computes on bytes, [`structs`] serves hashes, lists and sets. This file is the wiring.
 #![deny(unsafe_code)]
 
 pub mod cluster;
@@ -22,6 +22,7 @@ pub mod rdb;
 pub mod reply;
 pub mod session;
 pub mod settings;
+pub mod structs;
 pub mod table;
 pub mod ticket;
 pub mod value;
@@ -39,16 +40,19 @@ use crucible_plugin_api::{
 
 use crate::cluster::Cluster;
 use crate::error::Refusal;
-use crate::exec::streams;
+use crate::exec::{Pushed, streams};
 use crate::frame::plain::{self, Plain};
 use crate::frame::{Args, Limits, Next, Parser, Span};
 use crate::gate::Gate;
 use crate::hub::Hub;
 use crate::hub::clients::Message;
+use crate::hub::stats::WorkerStats;
+use crate::hub::waiting::{WAKE_READY, WAKE_UNBLOCK, WAKE_UNBLOCK_ERROR};
 use crate::reply::Cx;
 use crate::session::{Session, mode};
 use crate::settings::Settings;
-use crate::table::{Cmd, Need, arity_fits};
+use crate::structs::blocking::{self, Nudge};
+use crate::table::{Cmd, Need, arity_fits, flag};
 use crate::ticket::Ticket;
 use crate::worker::Worker;
 use crate::write::{SHORT_LEN_BYTES_MAX, Version, Writer};
@@ -256,15 +260,7 @@ impl Resp {
         queue: &mut Queue<'a, Ticket>,
     ) {
         let stats = self.hub.stats.of(worker.id);
-        match exec::push(command, args, queue) {
-            Ok(()) => stats.called(command),
-            Err(refusal) => {
-                stats.called(command);
-                stats.failed(command);
-                queue.cancel();
-                queue.end(Ticket::Error(refusal.to_string().into()));
-            }
-        }
+        pushed(stats, command, exec::push(command, args, queue), queue);
     }
 
     /// Pushes a command of a running transaction; true when it takes several steps.
@@ -282,11 +278,26 @@ impl Resp {
             spans.push(Span { start, len: word.len() as u32 });
             start += word.len() as u32;
         }
-        self.push(worker, command, Args::new(bytes, &spans), queue);
-        matches!(
+        let args = Args::new(bytes, &spans);
+        let waits = command.spec().is(flag::BLOCKING);
+        let outcome = match waits {
+            true => exec::push_at_once(command, args, queue),
+            false => exec::push(command, args, queue),
+        };
+        let accepted = pushed(self.hub.stats.of(worker.id), command, outcome, queue);
+        let in_steps = matches!(
             command,
-            Cmd::Msetnx | Cmd::Msetex | Cmd::Rename | Cmd::Renamenx | Cmd::Copy | Cmd::Bitop
-        )
+            Cmd::Msetnx
+                | Cmd::Msetex
+                | Cmd::Rename
+                | Cmd::Renamenx
+                | Cmd::Copy
+                | Cmd::Bitop
+                | Cmd::Sort
+                | Cmd::SortRo
+        );
+        // A command that was refused has its one reply already.
+        accepted && (waits || in_steps)
     }
 
     /// Refuses a command before it runs; an open transaction is spoilt by it.
@@ -298,6 +309,22 @@ impl Resp {
     }
 }
 
+/// Counts a command, and answers one that was refused; whether it was accepted.
+#[inline]
+fn pushed(
+    stats: &WorkerStats,
+    command: Cmd,
+    outcome: Pushed,
+    queue: &mut Queue<'_, Ticket>,
+) -> bool {
+    stats.called(command);
+    let Err(refusal) = outcome else { return true };
+    stats.failed(command);
+    queue.cancel();
+    queue.end(Ticket::Error(refusal.to_string().into()));
+    false
+}
+
 /// Whether a command is served with such a backend and settings.
 fn is_served(command: Cmd, settings: &Settings, backend: &Capabilities) -> bool {
     match (command, command.spec().need) {
@@ -306,7 +333,8 @@ fn is_served(command: Cmd, settings: &Settings, backend: &Capabilities) -> bool 
         (_, Need::Nothing | Need::Store) => true,
         (_, Need::Modify) => backend.serves(OpCode::MODIFY),
         (_, Need::Scan) => backend.has(Capabilities::SCAN),
-        (_, Need::Structure(_) | Need::Absent(_)) => false,
+        (_, Need::Structure(kind)) => backend.has(kind.capability()),
+        (_, Need::Absent(_)) => false,
     }
 }
 
@@ -366,10 +394,7 @@ impl Protocol for Resp {
             Need::Store => Some((0, OpCode::STORE)),
             Need::Modify => Some((0, OpCode::MODIFY)),
             Need::Scan => Some((Capabilities::SCAN, OpCode::NOP)),
-            Need::Structure("hash") => Some((Capabilities::HASH, OpCode::NOP)),
-            Need::Structure("list") => Some((Capabilities::LIST, OpCode::NOP)),
-            Need::Structure("set") => Some((Capabilities::SET, OpCode::NOP)),
-            Need::Structure(_) => Some((Capabilities::ZSET, OpCode::NOP)),
+            Need::Structure(kind) => Some((kind.capability(), OpCode::NOP)),
             Need::Absent(_) => None,
         };
         Cmd::all()
@@ -488,6 +513,10 @@ impl Protocol for Resp {
     ) -> Flow {
         match event {
             Event::HalfClose | Event::Drain => Flow::Close,
+            Event::Timer(token) if session.is_blocked() => {
+                let mut w = Writer::new(out, session.version);
+                blocking::nudge(self, session, Nudge::Timer(token), queue, &mut w)
+            }
             Event::Timer(token) => {
                 let Some(rare) = session.rare.as_mut().filter(|r| r.waits) else {
                     return Flow::Continue;
@@ -501,7 +530,7 @@ impl Protocol for Resp {
                 }
                 Flow::Resume
             }
-            Event::Wake(_) => {
+            Event::Wake(token) => {
                 let delivery = session.client.collect();
                 for message in &delivery.messages {
                     if is_for(session, message) {
@@ -510,6 +539,18 @@ impl Protocol for Resp {
                 }
                 if delivery.close {
                     return Flow::CloseNow;
+                }
+                let nudge = match token {
+                    WAKE_READY => Some(Nudge::Ready),
+                    WAKE_UNBLOCK | WAKE_UNBLOCK_ERROR => {
+                        Some(Nudge::Unblock(token == WAKE_UNBLOCK_ERROR))
+                    }
+                    _ => None,
+                };
+                if session.is_blocked() {
+                    let Some(nudge) = nudge else { return Flow::Continue };
+                    let mut w = Writer::new(out, session.version);
+                    return blocking::nudge(self, session, nudge, queue, &mut w);
                 }
                 let now_ms = queue.now_ms();
                 match &mut session.rare {
@@ -528,6 +569,7 @@ impl Protocol for Resp {
 
     fn close(&self, _worker: &mut Worker, mut session: Session, _why: CloseReason) {
         let id = session.client.id;
+        blocking::leave(self, &mut session);
         if let Some(rare) = &mut session.rare {
             reply::pubsub::leave(&self.hub.pubsub, rare, id);
         }
@@ -541,25 +583,30 @@ impl Protocol for Resp {
     }
 
     fn event_kinds(&self) -> u32 {
-        if !self.hub.tracking.is_active() {
-            return 0;
+        let mut kinds = 0;
+        if self.hub.waiting.was_used() {
+            kinds |= KeyEventKind::GREW.0;
         }
-        let kinds = KeyEventKind::STORED
-            | KeyEventKind::DELETED
-            | KeyEventKind::EXPIRED
-            | KeyEventKind::EVICTED
-            | KeyEventKind::FLUSHED
-            | KeyEventKind::TOUCHED;
-        kinds.0
+        if self.hub.tracking.is_active() {
+            kinds |= KeyEventKind::STORED.0
+                | KeyEventKind::DELETED.0
+                | KeyEventKind::EXPIRED.0
+                | KeyEventKind::EVICTED.0
+                | KeyEventKind::FLUSHED.0
+                | KeyEventKind::TOUCHED.0;
+        }
+        kinds
     }
 
     fn key_events(&self, worker: &mut Worker, events: &[KeyEvent<'_>]) {
-        // Every worker hears of every event; the table of tracked keys is one for all.
+        // Every worker hears of every event; tracked keys and lines are one table for all.
         if worker.id != 0 {
             return;
         }
         for event in events {
-            if event.kind == KeyEventKind::FLUSHED {
+            if event.kind == KeyEventKind::GREW {
+                self.hub.waiting.ready(&self.hub.env, event.key);
+            } else if event.kind == KeyEventKind::FLUSHED {
                 self.hub.tracking.flushed(&self.hub.clients);
             } else {
                 self.hub.tracking.changed(&self.hub.clients, event.key, event.conn_id);

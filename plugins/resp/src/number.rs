@@ -57,6 +57,59 @@ pub fn parse_cursor(text: &[u8]) -> Option<u64> {
     text.iter().try_fold(0u64, |n, d| n.checked_mul(10)?.checked_add(u64::from(d - b'0')))
 }
 
+/// Reads a score: as [`parse_f64`], and neither rounded to infinity nor to nothing.
+pub fn parse_score(text: &[u8]) -> Option<f64> {
+    let value = parse_f64(text)?;
+    let digits = || text.iter().take_while(|b| !matches!(b, b'e' | b'E'));
+    if value.is_infinite() && digits().any(u8::is_ascii_digit) {
+        return None;
+    }
+    if value == 0.0 && digits().any(|b| matches!(b, b'1'..=b'9')) {
+        return None;
+    }
+    Some(value)
+}
+
+/// A score as clients read it: whole numbers without point or exponent, others with the fewest
+/// digits that read back the same, with an exponent where that is shorter.
+pub fn score_text(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    let limit = (i64::MAX / 2) as f64;
+    if value.abs() <= limit && value.trunc() == value {
+        return if value == 0.0 && value.is_sign_negative() {
+            "-0".to_owned()
+        } else {
+            (value as i64).to_string()
+        };
+    }
+    // `{:e}` gives the fewest digits: d.ddde±x.
+    let text = format!("{:e}", value.abs());
+    let (mantissa, exponent) = text.split_once('e').expect("an exponent is always written");
+    let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
+    let exponent: i32 = exponent.parse().expect("written by the line above");
+    let len = digits.len() as i32;
+    // The value is 0.digits * 10^(exponent + 1), or digits * 10^scale.
+    let scale = exponent - (len - 1);
+    let sign = if value < 0.0 { "-" } else { "" };
+    let body = if scale >= 0 && exponent < len + 7 {
+        format!("{digits}{}", "0".repeat(scale as usize))
+    } else if scale < 0 && (scale > -7 || exponent.abs() < 4) {
+        let whole = len + scale;
+        if whole <= 0 {
+            format!("0.{}{digits}", "0".repeat(whole.unsigned_abs() as usize))
+        } else {
+            format!("{}.{}", &digits[..whole as usize], &digits[whole as usize..])
+        }
+    } else {
+        let point = if len > 1 { "." } else { "" };
+        let mark = if exponent < 0 { '-' } else { '+' };
+        format!("{}{point}{}e{mark}{}", &digits[..1], &digits[1..], exponent.unsigned_abs())
+    };
+    format!("{sign}{body}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,7 +172,57 @@ mod tests {
         assert_eq!(add_floats(b"1e30", b"1").unwrap(), "1000000000000000019884624838656");
     }
 
+    #[test]
+    fn scores_read_and_print_as_clients_know_them() {
+        for (text, value) in [
+            ("1.5", Some(1.5)),
+            ("inf", Some(f64::INFINITY)),
+            ("-inf", Some(f64::NEG_INFINITY)),
+            ("+inf", Some(f64::INFINITY)),
+            ("1e400", None),
+            ("1e-400", None),
+            ("0e5", Some(0.0)),
+            ("nan", None),
+            ("", None),
+            (" 1", None),
+            ("1 ", None),
+            ("x", None),
+        ] {
+            assert_eq!(parse_score(text.as_bytes()), value, "{text:?}");
+        }
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (3.0, "3"),
+            (-17.0, "-17"),
+            (0.1, "0.1"),
+            (-2.5, "-2.5"),
+            (1234567.125, "1234567.125"),
+            (1e15, "1000000000000000"),
+            (1e17, "100000000000000000"),
+            (1e20, "1e+20"),
+            (1.5e300, "1.5e+300"),
+            (0.001, "0.001"),
+            (0.000001, "0.000001"),
+            (1e-7, "1e-7"),
+            (1.25e-9, "1.25e-9"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(score_text(value), text);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_score_comes_back(bits: u64) {
+            let value = f64::from_bits(bits);
+            if !value.is_nan() {
+                let back: f64 = score_text(value).parse().unwrap();
+                prop_assert_eq!(back.to_bits(), value.to_bits());
+            }
+        }
+
         #[test]
         fn every_integer_comes_back(n: i64) {
             prop_assert_eq!(parse_i64(n.to_string().as_bytes()), Some(n));

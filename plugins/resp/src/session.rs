@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use crate::frame::Parser;
 use crate::hub::clients::Client;
+use crate::hub::waiting::{Keys, Line};
+use crate::structs::blocking::Blocked;
 use crate::table::Cmd;
 use crate::write::Version;
 
@@ -86,6 +88,10 @@ pub struct Rare {
     pub waits: bool,
     /// The reply that is due when the wait ends.
     pub wait_reply: Option<&'static [u8]>,
+    /// The command that waits for elements.
+    pub blocked: Option<Box<Blocked>>,
+    /// The lines this connection stands in, also while it tries.
+    pub line: Option<(Line, Keys)>,
 }
 
 /// An owned command.
@@ -163,6 +169,11 @@ impl Session {
     /// Sets or clears a mode bit.
     pub fn set(&mut self, bit: u32, on: bool) {
         if on { self.mode |= bit } else { self.mode &= !bit }
+    }
+
+    /// Whether the connection waits for elements.
+    pub fn is_blocked(&self) -> bool {
+        self.rare.as_deref().is_some_and(|rare| rare.blocked.is_some())
     }
 
     /// How many channels, patterns and shard channels are listened to.

@@ -4,6 +4,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::structs::blocking::Blocked;
+use crate::structs::sort::Sorting;
+use crate::structs::{Missing, Scan, Shape};
 use crate::table::Cmd;
 use crate::value::bitfield::Step;
 use crate::value::bits::{Operation, Unit};
@@ -152,6 +155,10 @@ pub enum Ticket {
     },
     /// Second step of COPY.
     CopyStored,
+    /// RENAME in one step.
+    Renamed(Target),
+    /// COPY in one step.
+    Copied,
     /// OBJECT ENCODING.
     Encoding,
     /// OBJECT REFCOUNT, FREQ, IDLETIME, by first letter.
@@ -174,6 +181,16 @@ pub enum Ticket {
     Cold(Cmd),
     /// Blocks until a pause ends.
     Pause,
+    /// What an operation on a structure answered, in this shape.
+    Structure(Shape),
+    /// This error, unless the key is of another kind or absent.
+    Guarded(Missing, Box<str>),
+    /// A step of a walk over one key's elements.
+    Walk(Box<Scan>),
+    /// A try of a command that may wait.
+    Block(Box<Blocked>),
+    /// A round of SORT.
+    Sort(Box<Sorting>),
 }
 
 /// What MSETNX and MSETEX need to go on.
@@ -205,6 +222,10 @@ impl Ticket {
                 | Ticket::Bitop(_)
                 | Ticket::BitopStored(_)
                 | Ticket::ExecMore
+                | Ticket::Renamed(_)
+                | Ticket::Copied
+                | Ticket::Block(_)
+                | Ticket::Sort(_)
         )
     }
 }

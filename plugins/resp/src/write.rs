@@ -285,11 +285,7 @@ impl<'s, S: Sink + ?Sized> Writer<'s, S> {
 
     /// A floating point number; RESP2 gets a bulk string.
     pub fn double(&mut self, value: f64) {
-        let text = if value.is_infinite() {
-            if value > 0.0 { "inf".to_owned() } else { "-inf".to_owned() }
-        } else {
-            format!("{value}")
-        };
+        let text = crate::number::score_text(value);
         match self.version {
             Version::Resp2 => self.bulk(text.as_bytes()),
             Version::Resp3 => self.line(",", &text),

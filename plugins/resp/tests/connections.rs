@@ -76,7 +76,7 @@ fn one_bad_command_costs_one_error_and_no_other_reply() {
         ("GET", "-ERR wrong number of arguments for 'get' command"),
         ("INCRBY k x", "-ERR value is not an integer or out of range"),
         ("GET k", "$1 v"),
-        ("HSET h f v", "-ERR 'hset' needs a backend with the hash type, such as heap; the one this server runs has none"),
+        ("HSET k f v", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
         ("EVAL x 0", "-ERR 'eval' is not available: scripts are not served"),
         ("PING", "+PONG"),
         ("QUIT", "+OK"),

@@ -75,7 +75,6 @@ fn facts_about_keys() {
         ("OBJECT ENCODING", "-ERR wrong number of arguments for 'object|encoding' command"),
         ("TOUCH n none n", ":2"),
         ("EXISTS n n none", ":2"),
-        ("MEMORY USAGE n", ":17"),
         ("MEMORY USAGE none", "$-1"),
     ])
     .run();
@@ -140,4 +139,13 @@ fn scan_visits_every_key_and_filters() {
     expect(&conn, "SET one v", "+OK");
     expect(&conn, "RANDOMKEY", "$3 one");
     expect(&conn, "FLUSHDB WHAT", "-ERR syntax error");
+}
+
+#[test]
+fn memory_usage_counts_key_value_and_header() {
+    let (host, resp) = common::host("{}", r#"{"structures":false}"#);
+    let conn = host.connect(resp);
+    common::expect(&conn, "SET n 10", "+OK");
+    common::expect(&conn, "MEMORY USAGE n", ":17");
+    common::expect(&conn, "MEMORY USAGE none", "$-1");
 }

@@ -71,7 +71,7 @@ fn config_knows_its_keys_and_refuses_the_rest() {
 
 #[test]
 fn command_tells_what_is_served_and_only_that() {
-    let (host, resp) = host("{}", "{}");
+    let (host, resp) = host("{}", r#"{"structures":false}"#);
     let conn = host.connect(resp);
     let count = String::from_utf8(conn.ask(&command("COMMAND COUNT"))).unwrap();
     let count: usize = count.trim_start_matches(':').trim_end().parse().unwrap();

@@ -1,6 +1,6 @@
 //! Key commands: presence, time to live, renaming, facts about keys.
 
-use crucible_plugin_api::{Condition, Op, Opts};
+use crucible_plugin_api::{Condition, Element, Op, OpCode, Opts, StructFlags, StructOp};
 
 use super::{Ops, Pushed};
 use crate::error::Refusal;
@@ -8,6 +8,7 @@ use crate::frame::Args;
 use crate::number::parse_i64;
 use crate::options::{self, Clock};
 use crate::rdb;
+use crate::structs::Shape;
 use crate::table::{Cmd, arity_fits};
 use crate::ticket::{Target, Ticket, TtlKind};
 
@@ -77,6 +78,13 @@ pub(super) fn rename<'a>(command: Cmd, args: Args<'a, '_>, q: Ops<'_, 'a>) {
     let target = if command == Cmd::Rename { Target::Replace } else { Target::Spare };
     if from == to {
         q.command(Op::meta(from), Ticket::RenameSame(target));
+    } else if has_structures(q) {
+        // Such a backend renames values of every kind, in one step.
+        let to = q.elements([Element::bytes(to)]);
+        let op = Op::structure(StructOp::RENAME, from).keys(to);
+        let spare = if target == Target::Spare { StructFlags::IF_NEW } else { StructFlags::NONE };
+        q.op(op.with_flags(spare));
+        q.end_barrier(Ticket::Renamed(target));
     } else if target == Target::Replace {
         q.op(Op::delete(from).opts(Opts::RETURN_OLD).arg(to));
         q.end_barrier(Ticket::RenameTake(target));
@@ -86,6 +94,11 @@ pub(super) fn rename<'a>(command: Cmd, args: Args<'a, '_>, q: Ops<'_, 'a>) {
         q.op(Op::meta(to));
         q.end_barrier(Ticket::RenameCheck);
     }
+}
+
+/// Whether the backend serves operations on structures, which include those on whole keys.
+pub(super) fn has_structures(q: Ops<'_, '_>) -> bool {
+    q.service().capabilities().serves(OpCode::STRUCT)
 }
 
 pub(super) fn copy<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
@@ -109,8 +122,15 @@ pub(super) fn copy<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
     if args.at(1) == args.at(2) {
         return Err(Refusal::SameObject);
     }
-    q.op(Op::get(args.at(1)).arg(args.at(2)));
-    q.end_barrier(Ticket::CopyRead { replace });
+    if has_structures(q) {
+        let to = q.elements([Element::bytes(args.at(2))]);
+        let replace = if replace { StructFlags::REPLACE } else { StructFlags::NONE };
+        q.op(Op::structure(StructOp::COPY, args.at(1)).keys(to).with_flags(replace));
+        q.end_barrier(Ticket::Copied);
+    } else {
+        q.op(Op::get(args.at(1)).arg(args.at(2)));
+        q.end_barrier(Ticket::CopyRead { replace });
+    }
     Ok(())
 }
 
@@ -128,7 +148,13 @@ pub fn subcommand(command: Cmd, args: Args<'_, '_>) -> Result<&'static str, Refu
 pub(super) fn object<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
     match subcommand(Cmd::Object, args)? {
         "help" => super::cold::carry(Cmd::Object, args, q, false),
-        "encoding" => q.command(Op::get(args.at(2)).opts(Opts::NO_TOUCH), Ticket::Encoding),
+        "encoding" => {
+            q.op(Op::get(args.at(2)).opts(Opts::NO_TOUCH));
+            if has_structures(q) {
+                q.op(Op::structure(StructOp::ENCODING, args.at(2)));
+            }
+            q.end(Ticket::Encoding);
+        }
         name => {
             let fact = name.as_bytes()[0];
             q.command(Op::meta(args.at(2)), Ticket::ObjectFact(fact));
@@ -152,7 +178,12 @@ pub(super) fn memory<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
         }
         _ => return Err(Refusal::Syntax),
     }
-    q.command(Op::meta(args.at(2)), Ticket::MemoryUsage);
+    if has_structures(q) {
+        let op = Op::structure(StructOp::MEMORY, args.at(2));
+        q.command(op, Ticket::Structure(Shape::NumberOrNull));
+    } else {
+        q.command(Op::meta(args.at(2)), Ticket::MemoryUsage);
+    }
     Ok(())
 }
 

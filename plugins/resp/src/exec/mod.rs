@@ -10,10 +10,11 @@ pub mod keys;
 pub mod streams;
 pub mod strings;
 
-use crucible_plugin_api::{Op, Queue};
+use crucible_plugin_api::{Capabilities, Op, Queue};
 
 use crate::error::Refusal;
 use crate::frame::Args;
+use crate::structs;
 use crate::table::{Cmd, Need};
 use crate::ticket::Ticket;
 
@@ -82,18 +83,30 @@ fn push_more<'a>(command: Cmd, args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
         Cmd::Publish | Cmd::Spublish | Cmd::Time | Cmd::Lolwut | Cmd::Command | Cmd::Ping => {
             cold::carry(command, args, q, false);
         }
-        _ => match absence(command) {
+        _ => match absence(command, q.service().capabilities()) {
             Some(refusal) => return Err(refusal),
+            None if matches!(command.spec().need, Need::Structure(_)) => {
+                return structs::push(command, args, q);
+            }
             None => cold::carry(command, args, q, true),
         },
     }
     Ok(())
 }
 
+/// As [`push`], for a command that waits elsewhere but not in a transaction.
+pub fn push_at_once<'a>(command: Cmd, args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
+    match absence(command, q.service().capabilities()) {
+        Some(refusal) => Err(refusal),
+        None => structs::blocking::push(command, args, false, q),
+    }
+}
+
 /// Why a command is not served; `None` when it is.
-fn absence(command: Cmd) -> Option<Refusal> {
+pub fn absence(command: Cmd, backend: &Capabilities) -> Option<Refusal> {
     let name = command.spec().name;
     Some(Refusal::Text(match command.spec().need {
+        Need::Structure(kind) if backend.has(kind.capability()) => return None,
         Need::Structure(kind) => format!(
             "ERR '{name}' needs a backend with the {kind} type, such as heap; the one this server \
              runs has none"

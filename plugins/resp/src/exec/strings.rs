@@ -76,7 +76,18 @@ pub(super) fn getset<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) {
 }
 
 pub(super) fn getdel<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) {
-    q.command(Op::delete(args.at(1)).opts(Opts::RETURN_OLD), Ticket::Value);
+    let key = args.at(1);
+    if super::keys::has_structures(q) {
+        // A plain delete takes a value of any kind; this one refuses all but strings.
+        let op = q.modify(key, |old| match old {
+            Some(_) => Change::delete(),
+            None => Change::keep(Status::MISS),
+        });
+        *op = std::mem::replace(op, Op::nop(b"")).opts(Opts::RETURN_OLD);
+        q.end(Ticket::Value);
+    } else {
+        q.command(Op::delete(key).opts(Opts::RETURN_OLD), Ticket::Value);
+    }
 }
 
 pub(super) fn getex<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crucible_plugin_api::Env;
@@ -111,6 +111,8 @@ pub struct Client {
     pub subscriptions: [AtomicU32; 3],
     /// Commands in its open transaction; -1 without one.
     pub queued: std::sync::atomic::AtomicI32,
+    /// It waits for a key to get elements.
+    pub waits: AtomicBool,
     /// Boxed, because most connections never say a name nor get a message.
     names: Mutex<Option<Box<Names>>>,
     mailbox: Mutex<Option<Box<Mailbox>>>,
@@ -200,6 +202,7 @@ impl Clients {
             version: AtomicU8::new(2),
             subscriptions: Default::default(),
             queued: std::sync::atomic::AtomicI32::new(-1),
+            waits: AtomicBool::new(false),
             names: Mutex::default(),
             mailbox: Mutex::default(),
         });

@@ -8,6 +8,7 @@ pub mod pubsub;
 pub mod slowlog;
 pub mod stats;
 pub mod tracking;
+pub mod waiting;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +40,8 @@ pub struct Hub {
     pub pubsub: pubsub::Pubsub,
     /// Keys that clients cache.
     pub tracking: tracking::Tracking,
+    /// Connections that wait for elements.
+    pub waiting: waiting::Waiting,
     /// Counters.
     pub stats: stats::Stats,
     /// Commands that took long.
@@ -59,6 +62,7 @@ impl Hub {
             pause_writes_only: AtomicU32::new(0),
             pubsub: pubsub::Pubsub::default(),
             tracking: tracking::Tracking::new(tracking_keys_max),
+            waiting: waiting::Waiting::default(),
             stats: stats::Stats::new(workers),
             slowlog: slowlog::Slowlog::default(),
             monitors: Mutex::default(),

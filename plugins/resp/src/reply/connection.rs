@@ -10,6 +10,7 @@ use super::Cx;
 use crate::error::Refusal;
 use crate::hub::clients::{Client, Names};
 use crate::hub::tracking::Tracker;
+use crate::hub::waiting::{WAKE_UNBLOCK, WAKE_UNBLOCK_ERROR};
 use crate::number::parse_i64;
 use crate::session::{Session, Tracking, mode};
 use crate::table::TABLE;
@@ -220,6 +221,35 @@ pub(super) fn wait_until(
     After::Wait
 }
 
+/// CLIENT UNBLOCK client-id [TIMEOUT|ERROR]
+fn unblock<S: Sink + ?Sized>(
+    cx: &Cx<'_, '_>,
+    args: &[&[u8]],
+    w: &mut Writer<'_, S>,
+) -> Result<(), Refusal> {
+    if args.len() > 4 {
+        let text =
+            "ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.";
+        return Err(Refusal::Text(text.to_owned()));
+    }
+    let token = match args.get(3).map(|how| how.to_ascii_lowercase()).as_deref() {
+        None | Some(b"timeout") => WAKE_UNBLOCK,
+        Some(b"error") => WAKE_UNBLOCK_ERROR,
+        Some(_) => {
+            let text = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+            return Err(Refusal::Text(text.to_owned()));
+        }
+    };
+    let id = parse_i64(args[2]).ok_or(Refusal::NotAnInteger)?;
+    let client = u64::try_from(id).ok().and_then(|id| cx.resp.hub.clients.get(id));
+    let waiting = client.filter(|client| client.waits.load(Ordering::Relaxed));
+    if let Some(client) = &waiting {
+        cx.resp.hub.env.wake(client.conn_id, token);
+    }
+    w.int(i64::from(waiting.is_some()));
+    Ok(())
+}
+
 /// CLIENT and its subcommands.
 pub(super) fn client<S: Sink + ?Sized>(
     cx: &mut Cx<'_, '_>,
@@ -262,14 +292,7 @@ pub(super) fn client<S: Sink + ?Sized>(
             cx.session.set(mode::NO_TOUCH, on);
             w.ok();
         }),
-        "unblock" => match parse_i64(args[2]) {
-            None => Err(Refusal::NotAnInteger),
-            // Nobody is ever blocked on a key.
-            Some(_) => {
-                w.int(0);
-                Ok(())
-            }
-        },
+        "unblock" => unblock(cx, args, w),
         "tracking" => tracking(cx, args, w),
         "trackinginfo" => {
             tracking_info(cx, w);

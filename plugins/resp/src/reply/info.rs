@@ -175,7 +175,7 @@ fn clients(cx: &Cx<'_, '_>, host: &Facts) -> Lines {
     if let Some(max) = host.get("connections_max") {
         push(&mut out, "maxclients", max);
     }
-    push(&mut out, "blocked_clients", 0);
+    push(&mut out, "blocked_clients", cx.resp.hub.waiting.connections());
     push(&mut out, "tracking_clients", hub.tracking.clients());
     let listening = hub.clients.list().into_iter().filter(|c| {
         c.mode.load(std::sync::atomic::Ordering::Relaxed) & crate::session::mode::SUBSCRIBED != 0

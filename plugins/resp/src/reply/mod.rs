@@ -19,6 +19,7 @@ use crate::error::Refusal;
 use crate::number::parse_i64;
 use crate::rdb;
 use crate::session::Session;
+use crate::structs::{self, Shape};
 use crate::ticket::{LcsOptions, Ticket, TtlKind};
 use crate::value::{bitfield, bits, lcs, range};
 use crate::worker::Worker;
@@ -46,6 +47,8 @@ pub fn store_refusal(status: Status) -> Refusal {
         Status::WRONG_TYPE => Refusal::WrongType,
         Status::NOT_NUMBER => Refusal::NotAnInteger,
         Status::OVERFLOW => Refusal::Overflow,
+        Status::NOT_FLOAT => Refusal::NotAFloat,
+        Status::NOT_FINITE => Refusal::NotFinite,
         Status::BUSY => Refusal::Busy,
         Status::UNSUPPORTED => Refusal::Unsupported,
         _ => Refusal::Store,
@@ -85,8 +88,9 @@ impl Cx<'_, '_> {
         self.refuse(w, &refusal);
     }
 
+    /// Counts a look for a key, for INFO.
     #[inline]
-    fn looked_up(&self, found: bool) {
+    pub(crate) fn looked_up(&self, found: bool) {
         self.resp.hub.stats.of(self.worker.id).looked_up(found);
     }
 
@@ -137,6 +141,7 @@ pub fn answer<'a, S: Sink>(
             _ => cx.failed(w, &ops[0]),
         },
         Ticket::Static(bytes) => w.raw(bytes),
+        Ticket::Structure(shape) => structs::answer(cx, shape, &ops[0], w),
         Ticket::Count => count(cx, ops, w),
         Ticket::Values => {
             w.array(ops.len());
@@ -172,6 +177,10 @@ fn answer_more<'a>(
         Ticket::Exec => transaction::run(cx, ops, w),
         Ticket::ExecSet => transaction::exec_set(cx, &ops[0], w),
         Ticket::ExecMore => {}
+        Ticket::Guarded(other, text) => structs::answer_guarded(cx, other, &text, &ops[0], w),
+        Ticket::Walk(scan) => structs::answer_scan(cx, &scan, &ops[0], w),
+        Ticket::Block(blocked) => return structs::blocking::go_on(cx, blocked, ops, w),
+        Ticket::Sort(sorting) => structs::sort::go_on(cx, *sorting, ops, w),
         ticket @ (Ticket::SetAllCheck(_)
         | Ticket::SetAllDone(_)
         | Ticket::SetAllUndone
@@ -182,8 +191,15 @@ fn answer_more<'a>(
         | Ticket::RenamePutBack
         | Ticket::CopyRead { .. }
         | Ticket::CopyStored
+        | Ticket::Renamed(_)
+        | Ticket::Copied
         | Ticket::Bitop(_)
         | Ticket::BitopStored(_)) => steps::go_on(cx, &ticket, ops, w),
+        // Only a structure has no bytes to tell the encoding from.
+        Ticket::Encoding if ops[0].status() == Status::WRONG_TYPE && ops.len() == 2 => {
+            structs::answer(cx, Shape::One, &ops[1], w);
+        }
+        Ticket::Encoding => one_value(cx, &Ticket::Encoding, &ops[..1], w),
         ticket => one_value(cx, &ticket, ops, w),
     }
     After::Done
@@ -201,6 +217,12 @@ fn one_value<S: Sink + ?Sized>(
         return match (ticket, bad.status()) {
             (Ticket::FloatFound(_), Status::NOT_NUMBER) => cx.refuse(w, &Refusal::NotAFloat),
             (Ticket::FloatFound(_), Status::OVERFLOW) => cx.refuse(w, &Refusal::NotFinite),
+            (Ticket::Lcs(_), Status::WRONG_TYPE) => {
+                cx.error(w, "ERR The specified keys must contain string values");
+            }
+            (Ticket::Dump, Status::WRONG_TYPE) => {
+                cx.error(w, "ERR this server dumps strings only");
+            }
             _ => cx.failed(w, bad),
         };
     }
@@ -226,7 +248,12 @@ fn one_value<S: Sink + ?Sized>(
                 w.null()
             }
         }
-        Ticket::Length => w.int(op.item().map_or(0, |item| item.len() as i64)),
+        Ticket::Length => match op.item() {
+            Some(item) if !matches!(item.kind(), ItemKind::String | ItemKind::Other(_)) => {
+                cx.refuse(w, &Refusal::WrongType);
+            }
+            item => w.int(item.map_or(0, |item| item.len() as i64)),
+        },
         Ticket::Ttl(kind) => ttl(cx, *kind, op, w),
         Ticket::Type => w.simple(match op.item().map(|item| item.kind()) {
             None => "none",

@@ -435,9 +435,30 @@ fn list_commands<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut 
 /// Positions of the keys in a command's arguments.
 pub fn key_positions(command: Cmd, args: &[&[u8]]) -> Vec<usize> {
     let spec = command.spec();
-    if command == Cmd::Msetex {
-        let n = args.get(1).and_then(|n| parse_i64(n)).unwrap_or(0).max(0) as usize;
-        return (0..n).map(|i| 2 + 2 * i).filter(|at| *at < args.len()).collect();
+    let number = |at: usize| {
+        let n = args.get(at).and_then(|n| parse_i64(n)).unwrap_or(0);
+        usize::try_from(n).unwrap_or(0).min(args.len())
+    };
+    // So many keys behind the number at a position.
+    let counted = |at: usize| (at + 1..at + 1 + number(at)).filter(|at| *at < args.len());
+    match command {
+        Cmd::Msetex => {
+            return (0..number(1)).map(|i| 2 + 2 * i).filter(|at| *at < args.len()).collect();
+        }
+        Cmd::Lmpop | Cmd::Zmpop | Cmd::Sintercard | Cmd::Zintercard => return counted(1).collect(),
+        Cmd::Zunion | Cmd::Zinter | Cmd::Zdiff => return counted(1).collect(),
+        Cmd::Blmpop | Cmd::Bzmpop => return counted(2).collect(),
+        Cmd::Zunionstore | Cmd::Zinterstore | Cmd::Zdiffstore => {
+            return std::iter::once(1).chain(counted(2)).collect();
+        }
+        Cmd::Sort => {
+            let mut at = vec![1];
+            // The last STORE counts.
+            let named = args.windows(2).rposition(|pair| pair[0].eq_ignore_ascii_case(b"store"));
+            at.extend(named.filter(|at| *at >= 2).map(|at| at + 1));
+            return at;
+        }
+        _ => {}
     }
     let keys = match args.get(1).and_then(|name| spec.sub(name)) {
         Some(sub) => sub.keys,

@@ -7,6 +7,7 @@ use crucible_plugin_api::{Condition, Op, Opts, Status};
 
 use super::Cx;
 use crate::error::Refusal;
+use crate::structs::{self, Shape};
 use crate::ticket::{SetAll, Target, Ticket};
 use crate::value::bits;
 use crate::write::{Sink, Writer};
@@ -55,6 +56,15 @@ pub(super) fn go_on<'a, S: Sink + ?Sized>(
             }
         },
         Ticket::RenamePutBack => w.int(0),
+        Ticket::Renamed(target) => match (ops[0].status(), target) {
+            (Status::MISS, _) => cx.refuse(w, &Refusal::NoSuchKey),
+            (_, Target::Replace) => {
+                structs::note(cx, &ops[0]);
+                w.ok();
+            }
+            (_, Target::Spare) => structs::answer(cx, Shape::Number, &ops[0], w),
+        },
+        Ticket::Copied => structs::answer(cx, Shape::Number, &ops[0], w),
         Ticket::CopyStored => w.int(i64::from(ops[0].status() == Status::OK)),
         Ticket::CopyRead { replace } => copy(cx, *replace, &ops[0], w),
         Ticket::Bitop(operation) => bitop(cx, *operation, ops),

@@ -9,6 +9,8 @@ mod rows;
 mod subs;
 mod syntax;
 
+use crucible_plugin_api::Capabilities;
+
 pub use rows::{Cmd, TABLE};
 
 /// Facts about a command, as Redis names them (`COMMAND INFO`).
@@ -179,10 +181,43 @@ pub enum Need {
     Modify,
     /// Visiting keys with a cursor.
     Scan,
-    /// A data structure, named.
-    Structure(&'static str),
+    /// A data structure.
+    Structure(Kind),
     /// Not served with any backend; says why.
     Absent(&'static str),
+}
+
+/// A kind of data structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Hash,
+    List,
+    Set,
+    SortedSet,
+}
+
+impl Kind {
+    /// The bit by which a backend says that it has them.
+    pub fn capability(self) -> u64 {
+        match self {
+            Self::Hash => Capabilities::HASH,
+            Self::List => Capabilities::LIST,
+            Self::Set => Capabilities::SET,
+            Self::SortedSet => Capabilities::ZSET,
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Hash => "hash",
+            Self::List => "list",
+            Self::Set => "set",
+            Self::SortedSet => "sorted set",
+        })
+    }
 }
 
 /// A row of the table.

@@ -10,15 +10,27 @@ use super::key_use::{
     ACCESS as ACC, DELETE as DEL, INSERT as INS, NOT_KEY as NOK, OW, RM, RO, RW, UPDATE as UPD,
     VARIABLE as VAR,
 };
-use super::{Group, Keys, Need, Spec, subs};
+use super::{Group, Keys, Kind, Need, Spec, subs};
 
 const NO: Keys = Keys::NONE;
 const K1: Keys = Keys::of(1, 1, 1);
 const KS: Keys = Keys::of(1, -1, 1);
 
+macro_rules! need {
+    (Structure $kind:ident) => {
+        Need::Structure(Kind::$kind)
+    };
+    (Absent $why:literal) => {
+        Need::Absent($why)
+    };
+    ($need:ident) => {
+        Need::$need
+    };
+}
+
 macro_rules! commands {
     ($($id:ident $name:literal $arity:expr, $flags:expr, $keys:expr, $use:expr, $group:ident,
-        $since:literal, $need:ident $(($what:literal))?, $syntax:literal, $summary:literal,
+        $since:literal, $need:ident $(($what:tt))?, $syntax:literal, $summary:literal,
         $subs:expr;)*) => {
         /// A command, by its row.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +47,7 @@ macro_rules! commands {
             key_use: $use,
             group: Group::$group,
             since: $since,
-            need: Need::$need $(($what))?,
+            need: need!($need $($what)?),
             syntax: $syntax,
             summary: $summary,
             subs: $subs,
@@ -100,8 +112,8 @@ commands! {
     Renamenx "renamenx" 3, W|F, Keys::of(1, 2, 1), RW|ACC|DEL, Generic, "1.0.0", Store, "key newkey", "Gives a value another key when that is absent", &[];
     Restore "restore" -4, W|OOM, K1, OW|UPD, Generic, "2.6.0", Store, "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]", "Stores a value that DUMP serialized", &[];
     Scan "scan" -2, R, NO, 0, Generic, "2.8.0", Scan, "cursor [MATCH pattern] [COUNT count] [TYPE type]", "Walks over the keys in steps", &[];
-    Sort "sort" -2, W|OOM|MV, K1, RO|ACC, Generic, "1.0.0", Structure("list"), "", "", &[];
-    SortRo "sort_ro" -2, R|MV, K1, RO|ACC, Generic, "7.0.0", Structure("list"), "", "", &[];
+    Sort "sort" -2, W|OOM|MV, K1, RO|ACC, Generic, "1.0.0", Structure(List), "key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA] [STORE destination]", "Sorts the elements of a list, set or sorted set, and may store the result", &[];
+    SortRo "sort_ro" -2, R|MV, K1, RO|ACC, Generic, "7.0.0", Structure(List), "key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA]", "Sorts the elements of a list, set or sorted set", &[];
     Touch "touch" -2, R|F, KS, RO, Generic, "3.2.1", Store, "key [key ...]", "Marks keys as used and counts those present", &[];
     Ttl "ttl" 2, R|F, K1, RO|ACC, Generic, "1.0.0", Store, "key", "The time to live in seconds", &[];
     Type "type" 2, R|F, K1, RO, Generic, "1.0.0", Store, "key", "The kind of a value", &[];
@@ -165,110 +177,122 @@ commands! {
     Function "function" -2, 0, NO, 0, Scripting, "7.0.0", Absent("scripts are not served"), "", "", &[];
     Script "script" -2, 0, NO, 0, Scripting, "2.6.0", Absent("scripts are not served"), "", "", &[];
     // hash
-    Hdel "hdel" -3, W|F, K1, RW|DEL, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hexists "hexists" 3, R|F, K1, RO, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hget "hget" 3, R|F, K1, RO|ACC, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hgetall "hgetall" 2, R, K1, RO|ACC, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hincrby "hincrby" 4, W|OOM|F, K1, RW|ACC|UPD, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hincrbyfloat "hincrbyfloat" 4, W|OOM|F, K1, RW|ACC|UPD, Hash, "2.6.0", Structure("hash"), "", "", &[];
-    Hkeys "hkeys" 2, R, K1, RO|ACC, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hlen "hlen" 2, R|F, K1, RO, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hmget "hmget" -3, R|F, K1, RO|ACC, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hmset "hmset" -4, W|OOM|F, K1, RW|UPD, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hrandfield "hrandfield" -2, R, K1, RO|ACC, Hash, "6.2.0", Structure("hash"), "", "", &[];
-    Hscan "hscan" -3, R, K1, RO|ACC, Hash, "2.8.0", Structure("hash"), "", "", &[];
-    Hset "hset" -4, W|OOM|F, K1, RW|UPD, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hsetnx "hsetnx" 4, W|OOM|F, K1, RW|INS, Hash, "2.0.0", Structure("hash"), "", "", &[];
-    Hstrlen "hstrlen" 3, R|F, K1, RO, Hash, "3.2.0", Structure("hash"), "", "", &[];
-    Hvals "hvals" 2, R, K1, RO|ACC, Hash, "2.0.0", Structure("hash"), "", "", &[];
+    Hexpire "hexpire" -6, W|OOM|F, K1, RW|UPD, Hash, "7.4.0", Structure(Hash), "key seconds [NX|XX|GT|LT] FIELDS numfields field [field ...]", "Sets the time to live of fields in seconds", &[];
+    Hexpireat "hexpireat" -6, W|OOM|F, K1, RW|UPD, Hash, "7.4.0", Structure(Hash), "key unix-time-seconds [NX|XX|GT|LT] FIELDS numfields field [field ...]", "Sets the time of death of fields in seconds of unix time", &[];
+    Hexpiretime "hexpiretime" -5, R|F, K1, RO|ACC, Hash, "7.4.0", Structure(Hash), "key FIELDS numfields field [field ...]", "The time of death of fields in seconds of unix time", &[];
+    Hgetdel "hgetdel" -5, W|F, K1, RW|ACC|DEL, Hash, "8.0.0", Structure(Hash), "key FIELDS numfields field [field ...]", "The values of fields, which are removed in the same step", &[];
+    Hgetex "hgetex" -5, W|F, K1, RW|ACC|UPD, Hash, "8.0.0", Structure(Hash), "key [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|PERSIST] FIELDS numfields field [field ...]", "The values of fields, whose time to live is set in the same step", &[];
+    Hpersist "hpersist" -5, W|F, K1, RW|UPD, Hash, "7.4.0", Structure(Hash), "key FIELDS numfields field [field ...]", "Takes the time to live of fields away", &[];
+    Hpexpire "hpexpire" -6, W|OOM|F, K1, RW|UPD, Hash, "7.4.0", Structure(Hash), "key milliseconds [NX|XX|GT|LT] FIELDS numfields field [field ...]", "Sets the time to live of fields in milliseconds", &[];
+    Hpexpireat "hpexpireat" -6, W|OOM|F, K1, RW|UPD, Hash, "7.4.0", Structure(Hash), "key unix-time-milliseconds [NX|XX|GT|LT] FIELDS numfields field [field ...]", "Sets the time of death of fields in milliseconds of unix time", &[];
+    Hpexpiretime "hpexpiretime" -5, R|F, K1, RO|ACC, Hash, "7.4.0", Structure(Hash), "key FIELDS numfields field [field ...]", "The time of death of fields in milliseconds of unix time", &[];
+    Hpttl "hpttl" -5, R|F, K1, RO|ACC, Hash, "7.4.0", Structure(Hash), "key FIELDS numfields field [field ...]", "The time to live of fields in milliseconds", &[];
+    Hsetex "hsetex" -6, W|OOM|F, K1, RW|UPD, Hash, "8.0.0", Structure(Hash), "key [FNX|FXX] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL] FIELDS numfields field value [field value ...]", "Sets fields with a time to live", &[];
+    Httl "httl" -5, R|F, K1, RO|ACC, Hash, "7.4.0", Structure(Hash), "key FIELDS numfields field [field ...]", "The time to live of fields in seconds", &[];
+    Hdel "hdel" -3, W|F, K1, RW|DEL, Hash, "2.0.0", Structure(Hash), "key field [field ...]", "Removes fields", &[];
+    Hexists "hexists" 3, R|F, K1, RO, Hash, "2.0.0", Structure(Hash), "key field", "Whether a field is there", &[];
+    Hget "hget" 3, R|F, K1, RO|ACC, Hash, "2.0.0", Structure(Hash), "key field", "The value of a field", &[];
+    Hgetall "hgetall" 2, R, K1, RO|ACC, Hash, "2.0.0", Structure(Hash), "key", "All fields with their values", &[];
+    Hincrby "hincrby" 4, W|OOM|F, K1, RW|ACC|UPD, Hash, "2.0.0", Structure(Hash), "key field increment", "Adds to an integer in a field", &[];
+    Hincrbyfloat "hincrbyfloat" 4, W|OOM|F, K1, RW|ACC|UPD, Hash, "2.6.0", Structure(Hash), "key field increment", "Adds to a floating point number in a field", &[];
+    Hkeys "hkeys" 2, R, K1, RO|ACC, Hash, "2.0.0", Structure(Hash), "key", "All fields", &[];
+    Hlen "hlen" 2, R|F, K1, RO, Hash, "2.0.0", Structure(Hash), "key", "Counts the fields", &[];
+    Hmget "hmget" -3, R|F, K1, RO|ACC, Hash, "2.0.0", Structure(Hash), "key field [field ...]", "The values of several fields", &[];
+    Hmset "hmset" -4, W|OOM|F, K1, RW|UPD, Hash, "2.0.0", Structure(Hash), "key field value [field value ...]", "Sets several fields (the old form of HSET)", &[];
+    Hrandfield "hrandfield" -2, R, K1, RO|ACC, Hash, "6.2.0", Structure(Hash), "key [count [WITHVALUES]]", "Fields picked at random", &[];
+    Hscan "hscan" -3, R, K1, RO|ACC, Hash, "2.8.0", Structure(Hash), "key cursor [MATCH pattern] [COUNT count] [NOVALUES]", "Walks over the fields in steps", &[];
+    Hset "hset" -4, W|OOM|F, K1, RW|UPD, Hash, "2.0.0", Structure(Hash), "key field value [field value ...]", "Sets fields and counts the new ones", &[];
+    Hsetnx "hsetnx" 4, W|OOM|F, K1, RW|INS, Hash, "2.0.0", Structure(Hash), "key field value", "Sets a field when it is absent", &[];
+    Hstrlen "hstrlen" 3, R|F, K1, RO, Hash, "3.2.0", Structure(Hash), "key field", "The length of the value of a field", &[];
+    Hvals "hvals" 2, R, K1, RO|ACC, Hash, "2.0.0", Structure(Hash), "key", "All values", &[];
     // list
-    Blmove "blmove" 6, W|OOM|NS|BLK, Keys::of(1, 2, 1), RW|ACC|DEL, List, "6.2.0", Structure("list"), "", "", &[];
-    Blmpop "blmpop" -5, W|BLK|MV, NO, RW|ACC|DEL, List, "7.0.0", Structure("list"), "", "", &[];
-    Blpop "blpop" -3, W|NS|BLK, Keys::of(1, -2, 1), RW|ACC|DEL, List, "2.0.0", Structure("list"), "", "", &[];
-    Brpop "brpop" -3, W|NS|BLK, Keys::of(1, -2, 1), RW|ACC|DEL, List, "2.0.0", Structure("list"), "", "", &[];
-    Brpoplpush "brpoplpush" 4, W|OOM|NS|BLK, Keys::of(1, 2, 1), RW|ACC|DEL, List, "2.2.0", Structure("list"), "", "", &[];
-    Lindex "lindex" 3, R, K1, RO|ACC, List, "1.0.0", Structure("list"), "", "", &[];
-    Linsert "linsert" 5, W|OOM, K1, RW|INS, List, "2.2.0", Structure("list"), "", "", &[];
-    Llen "llen" 2, R|F, K1, RO, List, "1.0.0", Structure("list"), "", "", &[];
-    Lmove "lmove" 5, W|OOM, Keys::of(1, 2, 1), RW|ACC|DEL, List, "6.2.0", Structure("list"), "", "", &[];
-    Lmpop "lmpop" -4, W|MV, NO, RW|ACC|DEL, List, "7.0.0", Structure("list"), "", "", &[];
-    Lpop "lpop" -2, W|F, K1, RW|ACC|DEL, List, "1.0.0", Structure("list"), "", "", &[];
-    Lpos "lpos" -3, R, K1, RO|ACC, List, "6.0.6", Structure("list"), "", "", &[];
-    Lpush "lpush" -3, W|OOM|F, K1, RW|INS, List, "1.0.0", Structure("list"), "", "", &[];
-    Lpushx "lpushx" -3, W|OOM|F, K1, RW|INS, List, "2.2.0", Structure("list"), "", "", &[];
-    Lrange "lrange" 4, R, K1, RO|ACC, List, "1.0.0", Structure("list"), "", "", &[];
-    Lrem "lrem" 4, W, K1, RW|DEL, List, "1.0.0", Structure("list"), "", "", &[];
-    Lset "lset" 4, W|OOM, K1, RW|UPD, List, "1.0.0", Structure("list"), "", "", &[];
-    Ltrim "ltrim" 4, W, K1, RW|DEL, List, "1.0.0", Structure("list"), "", "", &[];
-    Rpop "rpop" -2, W|F, K1, RW|ACC|DEL, List, "1.0.0", Structure("list"), "", "", &[];
-    Rpoplpush "rpoplpush" 3, W|OOM, Keys::of(1, 2, 1), RW|ACC|DEL, List, "1.2.0", Structure("list"), "", "", &[];
-    Rpush "rpush" -3, W|OOM|F, K1, RW|INS, List, "1.0.0", Structure("list"), "", "", &[];
-    Rpushx "rpushx" -3, W|OOM|F, K1, RW|INS, List, "2.2.0", Structure("list"), "", "", &[];
+    Blmove "blmove" 6, W|OOM|NS|BLK, Keys::of(1, 2, 1), RW|ACC|DEL, List, "6.2.0", Structure(List), "source destination LEFT|RIGHT LEFT|RIGHT timeout", "As LMOVE, waits for an element", &[];
+    Blmpop "blmpop" -5, W|BLK|MV, NO, RW|ACC|DEL, List, "7.0.0", Structure(List), "timeout numkeys key [key ...] LEFT|RIGHT [COUNT count]", "As LMPOP, waits for an element", &[];
+    Blpop "blpop" -3, W|NS|BLK, Keys::of(1, -2, 1), RW|ACC|DEL, List, "2.0.0", Structure(List), "key [key ...] timeout", "Takes the first element of the first list that has one, waits for it", &[];
+    Brpop "brpop" -3, W|NS|BLK, Keys::of(1, -2, 1), RW|ACC|DEL, List, "2.0.0", Structure(List), "key [key ...] timeout", "Takes the last element of the first list that has one, waits for it", &[];
+    Brpoplpush "brpoplpush" 4, W|OOM|NS|BLK, Keys::of(1, 2, 1), RW|ACC|DEL, List, "2.2.0", Structure(List), "source destination timeout", "As RPOPLPUSH, waits for an element", &[];
+    Lindex "lindex" 3, R, K1, RO|ACC, List, "1.0.0", Structure(List), "key index", "The element at an index", &[];
+    Linsert "linsert" 5, W|OOM, K1, RW|INS, List, "2.2.0", Structure(List), "key BEFORE|AFTER pivot element", "Inserts an element next to another", &[];
+    Llen "llen" 2, R|F, K1, RO, List, "1.0.0", Structure(List), "key", "Counts the elements", &[];
+    Lmove "lmove" 5, W|OOM, Keys::of(1, 2, 1), RW|ACC|DEL, List, "6.2.0", Structure(List), "source destination LEFT|RIGHT LEFT|RIGHT", "Moves an element from an end of a list to an end of another", &[];
+    Lmpop "lmpop" -4, W|MV, NO, RW|ACC|DEL, List, "7.0.0", Structure(List), "numkeys key [key ...] LEFT|RIGHT [COUNT count]", "Takes elements from the first list that has any", &[];
+    Lpop "lpop" -2, W|F, K1, RW|ACC|DEL, List, "1.0.0", Structure(List), "key [count]", "Takes the first elements", &[];
+    Lpos "lpos" -3, R, K1, RO|ACC, List, "6.0.6", Structure(List), "key element [RANK rank] [COUNT num-matches] [MAXLEN len]", "Where an element stands", &[];
+    Lpush "lpush" -3, W|OOM|F, K1, RW|INS, List, "1.0.0", Structure(List), "key element [element ...]", "Puts elements before the first", &[];
+    Lpushx "lpushx" -3, W|OOM|F, K1, RW|INS, List, "2.2.0", Structure(List), "key element [element ...]", "Puts elements before the first of a list that is there", &[];
+    Lrange "lrange" 4, R, K1, RO|ACC, List, "1.0.0", Structure(List), "key start stop", "The elements of a range", &[];
+    Lrem "lrem" 4, W, K1, RW|DEL, List, "1.0.0", Structure(List), "key count element", "Removes elements that equal the given one", &[];
+    Lset "lset" 4, W|OOM, K1, RW|UPD, List, "1.0.0", Structure(List), "key index element", "Replaces the element at an index", &[];
+    Ltrim "ltrim" 4, W, K1, RW|DEL, List, "1.0.0", Structure(List), "key start stop", "Removes all elements outside of a range", &[];
+    Rpop "rpop" -2, W|F, K1, RW|ACC|DEL, List, "1.0.0", Structure(List), "key [count]", "Takes the last elements", &[];
+    Rpoplpush "rpoplpush" 3, W|OOM, Keys::of(1, 2, 1), RW|ACC|DEL, List, "1.2.0", Structure(List), "source destination", "Moves the last element of a list before the first of another", &[];
+    Rpush "rpush" -3, W|OOM|F, K1, RW|INS, List, "1.0.0", Structure(List), "key element [element ...]", "Puts elements behind the last", &[];
+    Rpushx "rpushx" -3, W|OOM|F, K1, RW|INS, List, "2.2.0", Structure(List), "key element [element ...]", "Puts elements behind the last of a list that is there", &[];
     // set
-    Sadd "sadd" -3, W|OOM|F, K1, RW|INS, Set, "1.0.0", Structure("set"), "", "", &[];
-    Scard "scard" 2, R|F, K1, RO, Set, "1.0.0", Structure("set"), "", "", &[];
-    Sdiff "sdiff" -2, R, KS, RO|ACC, Set, "1.0.0", Structure("set"), "", "", &[];
-    Sdiffstore "sdiffstore" -3, W|OOM, KS, OW|UPD, Set, "1.0.0", Structure("set"), "", "", &[];
-    Sinter "sinter" -2, R, KS, RO|ACC, Set, "1.0.0", Structure("set"), "", "", &[];
-    Sintercard "sintercard" -3, R|MV, NO, RO|ACC, Set, "7.0.0", Structure("set"), "", "", &[];
-    Sinterstore "sinterstore" -3, W|OOM, KS, RW|UPD, Set, "1.0.0", Structure("set"), "", "", &[];
-    Sismember "sismember" 3, R|F, K1, RO, Set, "1.0.0", Structure("set"), "", "", &[];
-    Smembers "smembers" 2, R, K1, RO|ACC, Set, "1.0.0", Structure("set"), "", "", &[];
-    Smismember "smismember" -3, R|F, K1, RO|ACC, Set, "6.2.0", Structure("set"), "", "", &[];
-    Smove "smove" 4, W|F, Keys::of(1, 2, 1), RW|ACC|DEL, Set, "1.0.0", Structure("set"), "", "", &[];
-    Spop "spop" -2, W|F, K1, RW|ACC|DEL, Set, "1.0.0", Structure("set"), "", "", &[];
-    Srandmember "srandmember" -2, R, K1, RO|ACC, Set, "1.0.0", Structure("set"), "", "", &[];
-    Srem "srem" -3, W|F, K1, RW|DEL, Set, "1.0.0", Structure("set"), "", "", &[];
-    Sscan "sscan" -3, R, K1, RO|ACC, Set, "2.8.0", Structure("set"), "", "", &[];
-    Sunion "sunion" -2, R, KS, RO|ACC, Set, "1.0.0", Structure("set"), "", "", &[];
-    Sunionstore "sunionstore" -3, W|OOM, KS, OW|UPD, Set, "1.0.0", Structure("set"), "", "", &[];
+    Sadd "sadd" -3, W|OOM|F, K1, RW|INS, Set, "1.0.0", Structure(Set), "key member [member ...]", "Adds members", &[];
+    Scard "scard" 2, R|F, K1, RO, Set, "1.0.0", Structure(Set), "key", "Counts the members", &[];
+    Sdiff "sdiff" -2, R, KS, RO|ACC, Set, "1.0.0", Structure(Set), "key [key ...]", "Members of the first set that no other has", &[];
+    Sdiffstore "sdiffstore" -3, W|OOM, KS, OW|UPD, Set, "1.0.0", Structure(Set), "destination key [key ...]", "Stores what SDIFF gives", &[];
+    Sinter "sinter" -2, R, KS, RO|ACC, Set, "1.0.0", Structure(Set), "key [key ...]", "Members that all sets have", &[];
+    Sintercard "sintercard" -3, R|MV, NO, RO|ACC, Set, "7.0.0", Structure(Set), "numkeys key [key ...] [LIMIT limit]", "Counts the members that all sets have", &[];
+    Sinterstore "sinterstore" -3, W|OOM, KS, RW|UPD, Set, "1.0.0", Structure(Set), "destination key [key ...]", "Stores what SINTER gives", &[];
+    Sismember "sismember" 3, R|F, K1, RO, Set, "1.0.0", Structure(Set), "key member", "Whether a member is in the set", &[];
+    Smembers "smembers" 2, R, K1, RO|ACC, Set, "1.0.0", Structure(Set), "key", "All members", &[];
+    Smismember "smismember" -3, R|F, K1, RO|ACC, Set, "6.2.0", Structure(Set), "key member [member ...]", "Which members are in the set", &[];
+    Smove "smove" 4, W|F, Keys::of(1, 2, 1), RW|ACC|DEL, Set, "1.0.0", Structure(Set), "source destination member", "Moves a member to another set", &[];
+    Spop "spop" -2, W|F, K1, RW|ACC|DEL, Set, "1.0.0", Structure(Set), "key [count]", "Takes members picked at random", &[];
+    Srandmember "srandmember" -2, R, K1, RO|ACC, Set, "1.0.0", Structure(Set), "key [count]", "Members picked at random", &[];
+    Srem "srem" -3, W|F, K1, RW|DEL, Set, "1.0.0", Structure(Set), "key member [member ...]", "Removes members", &[];
+    Sscan "sscan" -3, R, K1, RO|ACC, Set, "2.8.0", Structure(Set), "key cursor [MATCH pattern] [COUNT count]", "Walks over the members in steps", &[];
+    Sunion "sunion" -2, R, KS, RO|ACC, Set, "1.0.0", Structure(Set), "key [key ...]", "Members that any set has", &[];
+    Sunionstore "sunionstore" -3, W|OOM, KS, OW|UPD, Set, "1.0.0", Structure(Set), "destination key [key ...]", "Stores what SUNION gives", &[];
     // sorted-set
-    Bzmpop "bzmpop" -5, W|BLK|MV, NO, RW|ACC|DEL, SortedSet, "7.0.0", Structure("sorted set"), "", "", &[];
-    Bzpopmax "bzpopmax" -3, W|NS|BLK|F, Keys::of(1, -2, 1), RW|ACC|DEL, SortedSet, "5.0.0", Structure("sorted set"), "", "", &[];
-    Bzpopmin "bzpopmin" -3, W|NS|BLK|F, Keys::of(1, -2, 1), RW|ACC|DEL, SortedSet, "5.0.0", Structure("sorted set"), "", "", &[];
-    Zadd "zadd" -4, W|OOM|F, K1, RW|UPD, SortedSet, "1.2.0", Structure("sorted set"), "", "", &[];
-    Zcard "zcard" 2, R|F, K1, RO, SortedSet, "1.2.0", Structure("sorted set"), "", "", &[];
-    Zcount "zcount" 4, R|F, K1, RO|ACC, SortedSet, "2.0.0", Structure("sorted set"), "", "", &[];
-    Zdiff "zdiff" -3, R|MV, NO, RO|ACC, SortedSet, "6.2.0", Structure("sorted set"), "", "", &[];
-    Zdiffstore "zdiffstore" -4, W|OOM|MV, K1, OW|UPD, SortedSet, "6.2.0", Structure("sorted set"), "", "", &[];
-    Zincrby "zincrby" 4, W|OOM|F, K1, RW|ACC|UPD, SortedSet, "1.2.0", Structure("sorted set"), "", "", &[];
-    Zinter "zinter" -3, R|MV, NO, RO|ACC, SortedSet, "6.2.0", Structure("sorted set"), "", "", &[];
-    Zintercard "zintercard" -3, R|MV, NO, RO|ACC, SortedSet, "7.0.0", Structure("sorted set"), "", "", &[];
-    Zinterstore "zinterstore" -4, W|OOM|MV, K1, OW|UPD, SortedSet, "2.0.0", Structure("sorted set"), "", "", &[];
-    Zlexcount "zlexcount" 4, R|F, K1, RO|ACC, SortedSet, "2.8.9", Structure("sorted set"), "", "", &[];
-    Zmpop "zmpop" -4, W|MV, NO, RW|ACC|DEL, SortedSet, "7.0.0", Structure("sorted set"), "", "", &[];
-    Zmscore "zmscore" -3, R|F, K1, RO|ACC, SortedSet, "6.2.0", Structure("sorted set"), "", "", &[];
-    Zpopmax "zpopmax" -2, W|F, K1, RW|ACC|DEL, SortedSet, "5.0.0", Structure("sorted set"), "", "", &[];
-    Zpopmin "zpopmin" -2, W|F, K1, RW|ACC|DEL, SortedSet, "5.0.0", Structure("sorted set"), "", "", &[];
-    Zrandmember "zrandmember" -2, R, K1, RO|ACC, SortedSet, "6.2.0", Structure("sorted set"), "", "", &[];
-    Zrange "zrange" -4, R, K1, RO|ACC, SortedSet, "1.2.0", Structure("sorted set"), "", "", &[];
-    Zrangebylex "zrangebylex" -4, R, K1, RO|ACC, SortedSet, "2.8.9", Structure("sorted set"), "", "", &[];
-    Zrangebyscore "zrangebyscore" -4, R, K1, RO|ACC, SortedSet, "1.0.5", Structure("sorted set"), "", "", &[];
-    Zrangestore "zrangestore" -5, W|OOM, Keys::of(1, 2, 1), OW|UPD, SortedSet, "6.2.0", Structure("sorted set"), "", "", &[];
-    Zrank "zrank" 3, R|F, K1, RO|ACC, SortedSet, "2.0.0", Structure("sorted set"), "", "", &[];
-    Zrem "zrem" -3, W|F, K1, RW|DEL, SortedSet, "1.2.0", Structure("sorted set"), "", "", &[];
-    Zremrangebylex "zremrangebylex" 4, W, K1, RW|DEL, SortedSet, "2.8.9", Structure("sorted set"), "", "", &[];
-    Zremrangebyrank "zremrangebyrank" 4, W, K1, RW|DEL, SortedSet, "2.0.0", Structure("sorted set"), "", "", &[];
-    Zremrangebyscore "zremrangebyscore" 4, W, K1, RW|DEL, SortedSet, "1.2.0", Structure("sorted set"), "", "", &[];
-    Zrevrange "zrevrange" -4, R, K1, RO|ACC, SortedSet, "1.2.0", Structure("sorted set"), "", "", &[];
-    Zrevrangebylex "zrevrangebylex" -4, R, K1, RO|ACC, SortedSet, "2.8.9", Structure("sorted set"), "", "", &[];
-    Zrevrangebyscore "zrevrangebyscore" -4, R, K1, RO|ACC, SortedSet, "2.2.0", Structure("sorted set"), "", "", &[];
-    Zrevrank "zrevrank" 3, R|F, K1, RO|ACC, SortedSet, "2.0.0", Structure("sorted set"), "", "", &[];
-    Zscan "zscan" -3, R, K1, RO|ACC, SortedSet, "2.8.0", Structure("sorted set"), "", "", &[];
-    Zscore "zscore" 3, R|F, K1, RO|ACC, SortedSet, "1.2.0", Structure("sorted set"), "", "", &[];
-    Zunion "zunion" -3, R|MV, NO, RO|ACC, SortedSet, "6.2.0", Structure("sorted set"), "", "", &[];
-    Zunionstore "zunionstore" -4, W|OOM|MV, K1, OW|UPD, SortedSet, "2.0.0", Structure("sorted set"), "", "", &[];
+    Bzmpop "bzmpop" -5, W|BLK|MV, NO, RW|ACC|DEL, SortedSet, "7.0.0", Structure(SortedSet), "timeout numkeys key [key ...] MIN|MAX [COUNT count]", "As ZMPOP, waits for a member", &[];
+    Bzpopmax "bzpopmax" -3, W|NS|BLK|F, Keys::of(1, -2, 1), RW|ACC|DEL, SortedSet, "5.0.0", Structure(SortedSet), "key [key ...] timeout", "Takes the highest member of the first sorted set that has one, waits for it", &[];
+    Bzpopmin "bzpopmin" -3, W|NS|BLK|F, Keys::of(1, -2, 1), RW|ACC|DEL, SortedSet, "5.0.0", Structure(SortedSet), "key [key ...] timeout", "Takes the lowest member of the first sorted set that has one, waits for it", &[];
+    Zadd "zadd" -4, W|OOM|F, K1, RW|UPD, SortedSet, "1.2.0", Structure(SortedSet), "key [NX|XX] [GT|LT] [CH] [INCR] score member [score member ...]", "Adds members, or changes their scores", &[];
+    Zcard "zcard" 2, R|F, K1, RO, SortedSet, "1.2.0", Structure(SortedSet), "key", "Counts the members", &[];
+    Zcount "zcount" 4, R|F, K1, RO|ACC, SortedSet, "2.0.0", Structure(SortedSet), "key min max", "Counts the members within a range of scores", &[];
+    Zdiff "zdiff" -3, R|MV, NO, RO|ACC, SortedSet, "6.2.0", Structure(SortedSet), "numkeys key [key ...] [WITHSCORES]", "Members of the first sorted set that no other has", &[];
+    Zdiffstore "zdiffstore" -4, W|OOM|MV, K1, OW|UPD, SortedSet, "6.2.0", Structure(SortedSet), "destination numkeys key [key ...]", "Stores what ZDIFF gives", &[];
+    Zincrby "zincrby" 4, W|OOM|F, K1, RW|ACC|UPD, SortedSet, "1.2.0", Structure(SortedSet), "key increment member", "Adds to the score of a member", &[];
+    Zinter "zinter" -3, R|MV, NO, RO|ACC, SortedSet, "6.2.0", Structure(SortedSet), "numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]", "Members that all sorted sets have", &[];
+    Zintercard "zintercard" -3, R|MV, NO, RO|ACC, SortedSet, "7.0.0", Structure(SortedSet), "numkeys key [key ...] [LIMIT limit]", "Counts the members that all sorted sets have", &[];
+    Zinterstore "zinterstore" -4, W|OOM|MV, K1, OW|UPD, SortedSet, "2.0.0", Structure(SortedSet), "destination numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX]", "Stores what ZINTER gives", &[];
+    Zlexcount "zlexcount" 4, R|F, K1, RO|ACC, SortedSet, "2.8.9", Structure(SortedSet), "key min max", "Counts the members within a range of members", &[];
+    Zmpop "zmpop" -4, W|MV, NO, RW|ACC|DEL, SortedSet, "7.0.0", Structure(SortedSet), "numkeys key [key ...] MIN|MAX [COUNT count]", "Takes members from the first sorted set that has any", &[];
+    Zmscore "zmscore" -3, R|F, K1, RO|ACC, SortedSet, "6.2.0", Structure(SortedSet), "key member [member ...]", "The scores of members", &[];
+    Zpopmax "zpopmax" -2, W|F, K1, RW|ACC|DEL, SortedSet, "5.0.0", Structure(SortedSet), "key [count]", "Takes the highest members", &[];
+    Zpopmin "zpopmin" -2, W|F, K1, RW|ACC|DEL, SortedSet, "5.0.0", Structure(SortedSet), "key [count]", "Takes the lowest members", &[];
+    Zrandmember "zrandmember" -2, R, K1, RO|ACC, SortedSet, "6.2.0", Structure(SortedSet), "key [count [WITHSCORES]]", "Members picked at random", &[];
+    Zrange "zrange" -4, R, K1, RO|ACC, SortedSet, "1.2.0", Structure(SortedSet), "key start stop [BYSCORE|BYLEX] [REV] [LIMIT offset count] [WITHSCORES]", "The members within a range of ranks, scores or members", &[];
+    Zrangebylex "zrangebylex" -4, R, K1, RO|ACC, SortedSet, "2.8.9", Structure(SortedSet), "key min max [LIMIT offset count]", "The members within a range of members", &[];
+    Zrangebyscore "zrangebyscore" -4, R, K1, RO|ACC, SortedSet, "1.0.5", Structure(SortedSet), "key min max [WITHSCORES] [LIMIT offset count]", "The members within a range of scores", &[];
+    Zrangestore "zrangestore" -5, W|OOM, Keys::of(1, 2, 1), OW|UPD, SortedSet, "6.2.0", Structure(SortedSet), "dst src min max [BYSCORE|BYLEX] [REV] [LIMIT offset count]", "Stores what ZRANGE gives", &[];
+    Zrank "zrank" -3, R|F, K1, RO|ACC, SortedSet, "2.0.0", Structure(SortedSet), "key member [WITHSCORE]", "The rank of a member, counted from the lowest", &[];
+    Zrem "zrem" -3, W|F, K1, RW|DEL, SortedSet, "1.2.0", Structure(SortedSet), "key member [member ...]", "Removes members", &[];
+    Zremrangebylex "zremrangebylex" 4, W, K1, RW|DEL, SortedSet, "2.8.9", Structure(SortedSet), "key min max", "Removes the members within a range of members", &[];
+    Zremrangebyrank "zremrangebyrank" 4, W, K1, RW|DEL, SortedSet, "2.0.0", Structure(SortedSet), "key start stop", "Removes the members within a range of ranks", &[];
+    Zremrangebyscore "zremrangebyscore" 4, W, K1, RW|DEL, SortedSet, "1.2.0", Structure(SortedSet), "key min max", "Removes the members within a range of scores", &[];
+    Zrevrange "zrevrange" -4, R, K1, RO|ACC, SortedSet, "1.2.0", Structure(SortedSet), "key start stop [WITHSCORES]", "The members within a range of ranks, highest first", &[];
+    Zrevrangebylex "zrevrangebylex" -4, R, K1, RO|ACC, SortedSet, "2.8.9", Structure(SortedSet), "key max min [LIMIT offset count]", "The members within a range of members, last first", &[];
+    Zrevrangebyscore "zrevrangebyscore" -4, R, K1, RO|ACC, SortedSet, "2.2.0", Structure(SortedSet), "key max min [WITHSCORES] [LIMIT offset count]", "The members within a range of scores, highest first", &[];
+    Zrevrank "zrevrank" -3, R|F, K1, RO|ACC, SortedSet, "2.0.0", Structure(SortedSet), "key member [WITHSCORE]", "The rank of a member, counted from the highest", &[];
+    Zscan "zscan" -3, R, K1, RO|ACC, SortedSet, "2.8.0", Structure(SortedSet), "key cursor [MATCH pattern] [COUNT count]", "Walks over the members in steps", &[];
+    Zscore "zscore" 3, R|F, K1, RO|ACC, SortedSet, "1.2.0", Structure(SortedSet), "key member", "The score of a member", &[];
+    Zunion "zunion" -3, R|MV, NO, RO|ACC, SortedSet, "6.2.0", Structure(SortedSet), "numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]", "Members that any sorted set has", &[];
+    Zunionstore "zunionstore" -4, W|OOM|MV, K1, OW|UPD, SortedSet, "2.0.0", Structure(SortedSet), "destination numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX]", "Stores what ZUNION gives", &[];
     // geo
-    Geoadd "geoadd" -5, W|OOM, K1, RW|UPD, Geo, "3.2.0", Structure("sorted set"), "", "", &[];
-    Geodist "geodist" -4, R, K1, RO|ACC, Geo, "3.2.0", Structure("sorted set"), "", "", &[];
-    Geohash "geohash" -2, R, K1, RO|ACC, Geo, "3.2.0", Structure("sorted set"), "", "", &[];
-    Geopos "geopos" -2, R, K1, RO|ACC, Geo, "3.2.0", Structure("sorted set"), "", "", &[];
-    Georadius "georadius" -6, W|OOM|MV, K1, RO|ACC, Geo, "3.2.0", Structure("sorted set"), "", "", &[];
-    GeoradiusRo "georadius_ro" -6, R, K1, RO|ACC, Geo, "3.2.10", Structure("sorted set"), "", "", &[];
-    Georadiusbymember "georadiusbymember" -5, W|OOM|MV, K1, RO|ACC, Geo, "3.2.0", Structure("sorted set"), "", "", &[];
-    GeoradiusbymemberRo "georadiusbymember_ro" -5, R, K1, RO|ACC, Geo, "3.2.10", Structure("sorted set"), "", "", &[];
-    Geosearch "geosearch" -7, R, K1, RO|ACC, Geo, "6.2.0", Structure("sorted set"), "", "", &[];
-    Geosearchstore "geosearchstore" -8, W|OOM, Keys::of(1, 2, 1), OW|UPD, Geo, "6.2.0", Structure("sorted set"), "", "", &[];
+    Geoadd "geoadd" -5, W|OOM, K1, RW|UPD, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
+    Geodist "geodist" -4, R, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
+    Geohash "geohash" -2, R, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
+    Geopos "geopos" -2, R, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
+    Georadius "georadius" -6, W|OOM|MV, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
+    GeoradiusRo "georadius_ro" -6, R, K1, RO|ACC, Geo, "3.2.10", Absent("geo commands are not served"), "", "", &[];
+    Georadiusbymember "georadiusbymember" -5, W|OOM|MV, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
+    GeoradiusbymemberRo "georadiusbymember_ro" -5, R, K1, RO|ACC, Geo, "3.2.10", Absent("geo commands are not served"), "", "", &[];
+    Geosearch "geosearch" -7, R, K1, RO|ACC, Geo, "6.2.0", Absent("geo commands are not served"), "", "", &[];
+    Geosearchstore "geosearchstore" -8, W|OOM, Keys::of(1, 2, 1), OW|UPD, Geo, "6.2.0", Absent("geo commands are not served"), "", "", &[];
     // hyperloglog
     Pfadd "pfadd" -2, W|OOM|F, K1, RW|INS, Hyperloglog, "2.8.9", Absent("HyperLogLog is not served"), "", "", &[];
     Pfcount "pfcount" -2, R, KS, RW|ACC, Hyperloglog, "2.8.9", Absent("HyperLogLog is not served"), "", "", &[];
