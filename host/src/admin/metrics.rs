@@ -149,7 +149,7 @@ fn worker_part(text: &mut Text, state: &State) {
     let core = &state.crew.core;
     let shares = &core.shares[..core.workers];
     type Of = fn(&crate::services::WorkerShare) -> u64;
-    let own: [(&str, Kind, &str, Of); 13] = [
+    let own: [(&str, Kind, &str, Of); 14] = [
         ("crucible_turns", Kind::Counter, "Turns of connections.", |s| s.turns.load(Relaxed)),
         (
             "crucible_crossings",
@@ -202,6 +202,12 @@ fn worker_part(text: &mut Text, state: &State) {
             Kind::Gauge,
             "Values being sent from the store's memory.",
             |s| s.pinned.load(Relaxed),
+        ),
+        (
+            "crucible_pinned_bytes",
+            Kind::Gauge,
+            "Bytes of those values, as of the last look at all connections (twice a second).",
+            |s| s.pinned_bytes.load(Relaxed),
         ),
         ("crucible_bodies", Kind::Gauge, "Values being received into the store's memory.", |s| {
             s.bodies.load(Relaxed)

@@ -229,6 +229,7 @@ fn stats(state: &State) -> Value {
         "ready": core.is_ready(), "process": process, "listeners": listeners,
         "stores": stores, "counters": counters,
         "sessions": core.sum(|s| &s.sessions), "pinned_values": core.sum(|s| &s.pinned),
+        "pinned_bytes": core.sum(|s| &s.pinned_bytes),
         "bodies": core.sum(|s| &s.bodies), "panics": core.sum(|s| &s.panics),
         "tls_handshakes": core.sum(|s| &s.tls_handshakes),
         "tls_resumed": core.sum(|s| &s.tls_resumed),

@@ -75,6 +75,8 @@ pub struct WorkerShare {
     pub refusals: AtomicU64,
     /// Values that are being sent from the store's memory.
     pub pinned: AtomicU64,
+    /// Bytes of those values, as of the last look at all connections.
+    pub pinned_bytes: AtomicU64,
     /// Bodies that are being received into the store's memory.
     pub bodies: AtomicU64,
     /// Open sessions.

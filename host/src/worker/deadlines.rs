@@ -1,5 +1,5 @@
 //! Time-outs: idle connections, requests that never become whole, replies that
-//! nobody takes.
+//! nobody takes. The same look counts the store's memory that replies hold.
 //!
 //! What must always be true: no timer for each connection; a fifth of the slots
 //! is looked at with each tick of the loop, so that each is seen twice a second.
@@ -36,8 +36,14 @@ impl Worker {
         if len == 0 {
             return;
         }
+        let share = &self.crew.core.shares[self.id];
         let step = len.div_ceil(TICKS_PER_SCAN);
-        let from = if self.scan_from >= len { 0 } else { self.scan_from };
+        let mut from = self.scan_from;
+        if from >= len {
+            from = 0;
+            let seen = std::mem::take(&mut self.pinned_bytes);
+            share.pinned_bytes.store(seen, Ordering::Relaxed);
+        }
         let to = (from + step).min(len);
         self.scan_from = to;
         for at in from..to {
@@ -57,6 +63,8 @@ impl Worker {
         let limits = &self.crew.core.timeouts[conn.listener as usize];
         let clear = if conn.has(flag::TLS) { self.tls.left(token) } else { 0 };
         let waiting = ctx.queued_bytes(token) + clear;
+        let pinned = if waiting > 0 { ctx.pinned_bytes(token) } else { 0 };
+        self.pinned_bytes += pinned as u64;
         if waiting == 0 || waiting != conn.waiting_bytes {
             conn.waiting_bytes = waiting;
             conn.stalled_at = now;

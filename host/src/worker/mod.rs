@@ -114,6 +114,8 @@ pub struct Worker {
     batch: u32,
     clock: Clock,
     scan_from: usize,
+    /// Pinned bytes seen so far in the present look at all connections.
+    pinned_bytes: u64,
     sessions: u64,
     bodies: u64,
     counted_turns: u64,
@@ -214,6 +216,7 @@ impl Worker {
             batch: 0,
             clock,
             scan_from: 0,
+            pinned_bytes: 0,
             sessions: 0,
             bodies: 0,
             counted_turns: 0,
