@@ -3,7 +3,9 @@
 mod admin;
 mod bad_input;
 mod config_errors;
+mod later;
 mod lifecycle;
+mod no_io_uring;
 mod plugins;
 mod redis_crate;
 mod serving;
