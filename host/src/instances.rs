@@ -195,6 +195,12 @@ impl StoreInstance {
         Ok(Self { name: name.to_owned(), plugin, vt, ctx, caps })
     }
 
+    /// Changes its memory.
+    pub fn set_memory_limit(&self, bytes: u64) -> Status {
+        // SAFETY: any thread; the instance lives.
+        unsafe { self.vt.set_memory_limit()(self.ctx.cast_const(), bytes) }
+    }
+
     /// Gives the store back to its plugin.
     pub fn destroy(&self) {
         // SAFETY: the main thread, once, after every worker's fini.

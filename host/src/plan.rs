@@ -212,7 +212,9 @@ impl Plan {
                 let reason = format!("{} has the same address", other.place);
                 return Err(bad(&listener.origin, "address", quoted(&address.to_string()), reason));
             }
-            listeners.push(listener_plan(listener, &settings.limits, address, store, optional)?);
+            let plan = listener_plan(listener, &settings.limits, address, store, optional)?;
+            protected(listener, &plan)?;
+            listeners.push(plan);
         }
         for name in settings.stores.keys().filter(|name| *name != CACHE) {
             if !stores.iter().any(|s| s.name == **name) {
@@ -293,6 +295,23 @@ fn listener_plan(
         place: listener.origin.clone(),
         optional,
     })
+}
+
+/// Refuses an address of the file that others can reach and anybody may use,
+/// unless that is said. An address on the command line says it.
+fn protected(listener: &Listener, plan: &ListenerPlan) -> Result<(), PlanError> {
+    let reachable = match (&listener.address, &plan.address) {
+        (Some(_), Address::Tcp(tcp)) => !tcp.ip().is_loopback(),
+        _ => false,
+    };
+    let certificates = plan.tls.as_ref().and_then(|tls| tls.client_auth);
+    let guarded = !plan.users.is_empty() || certificates == Some(ClientAuth::Required);
+    if !reachable || guarded || listener.open || listener.origin.starts_with("--") {
+        return Ok(());
+    }
+    let reason =
+        "others can reach it and anybody may enter: add users or tls.client_ca, or say open = true";
+    Err(bad(&listener.origin, "address", quoted(&plan.address.to_string()), reason))
 }
 
 fn address_of(
@@ -575,5 +594,140 @@ mod tests {
             assert_eq!(plugin_name(text), "resp");
         }
         assert_eq!(plugin_name("library"), "library");
+    }
+
+    /// What stands in the plan besides the settings as written.
+    fn derived(plan: &Plan) -> String {
+        let Plan { kompio, stores, listeners, admin, admin_token, admin_tls, settings } = plan;
+        let read_as_they_are = (
+            (&settings.plugins, &settings.takeover, &settings.shutdown, &settings.logging),
+            (
+                settings.limits.by_reference_min,
+                settings.limits.max_connections_per_address,
+                &admin_tls,
+            ),
+        );
+        format!(
+            "{kompio:?} {stores:?} {listeners:?} {admin:?} {admin_token:?} {read_as_they_are:?}"
+        )
+    }
+
+    /// A value of each key that is not its default, with what it needs beside it.
+    fn other_value(path: &str, dir: &std::path::Path) -> (String, Vec<(String, String)>) {
+        let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
+        let cert = |prefix: &str| {
+            vec![
+                (format!("{prefix}tls.cert"), file("a.pem")),
+                (format!("{prefix}tls.key"), file("a.key")),
+            ]
+        };
+        let prefix = path.split("tls.").next().unwrap_or_default();
+        match path {
+            "workers.threads" => ("3".into(), vec![]),
+            "workers.cpu_affinity" => ("0,1,2".into(), vec![]),
+            "plugins.dirs" | "plugins.layout_report" | "takeover.socket" => ("/x".into(), vec![]),
+            "uring.accept" => ("reuse-port".into(), vec![]),
+            "uring.min_wait" => ("7ms".into(), vec![]),
+            "uring.zero_copy" => ("off".into(), vec![]),
+            "uring.sq_entries" => ("512".into(), vec![]),
+            "uring.cq_entries" => ("16384".into(), vec![]),
+            "uring.recv_buffers" => ("1MiB".into(), vec![]),
+            "uring.incremental_buffers" | "uring.direct_descriptors" => ("false".into(), vec![]),
+            "plugins.allow_abort" | "open" => ("true".into(), vec![]),
+            "limits.output_pause" => ("2MiB".into(), vec![]),
+            "limits.output_resume" => ("128KiB".into(), vec![]),
+            "limits.output_max" | "limits.input_max" => ("3GiB".into(), vec![]),
+            "limits.by_reference_min" | "uring.zero_copy_min" => ("128KiB".into(), vec![]),
+            "limits.max_connections" | "limits.max_connections_per_address" => {
+                ("77".into(), vec![])
+            }
+            "uring.backlog" | "max_connections" => ("77".into(), vec![]),
+            "logging.level" => ("trace".into(), vec![]),
+            "logging.format" => ("json".into(), vec![]),
+            "logging.output" => ("stdout".into(), vec![]),
+            "admin.address" | "address" => ("127.0.0.1:7777".into(), vec![]),
+            "admin.token_file" => (file("token"), vec![]),
+            "protocol" => ("memcache".into(), vec![]),
+            "unix_socket" => ("/x.sock".into(), vec![]),
+            "backend" => ("big".into(), vec![]),
+            _ if path.ends_with("tls.cert") => (file("a.pem"), cert(prefix)),
+            _ if path.ends_with("tls.key") => (file("a.key"), cert(prefix)),
+            _ if path.ends_with("tls.client_ca") => (file("a.pem"), cert(prefix)),
+            _ if path.ends_with("tls.client_auth") => {
+                let mut with = cert(prefix);
+                with.push((format!("{prefix}tls.client_ca"), file("a.pem")));
+                ("optional".into(), with)
+            }
+            _ if path.ends_with("tls.min_version") => ("1.3".into(), cert(prefix)),
+            _ if path.ends_with("tls.ciphers") => ("TLS_AES_128_GCM_SHA256".into(), cert(prefix)),
+            _ if path.ends_with("tls.alpn") => ("x".into(), cert(prefix)),
+            _ if path.ends_with("tls.handshakes_max") => ("7".into(), cert(prefix)),
+            _ if path.ends_with("handshake_timeout") => ("7s".into(), cert(prefix)),
+            // Durations: anything else than the defaults.
+            _ => ("77ms".into(), vec![]),
+        }
+    }
+
+    #[test]
+    fn every_key_has_an_effect_and_refuses_what_it_cannot_be() {
+        use crate::config::keys::{KEYS, LISTENER_KEYS};
+
+        let dir = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(dir.path().join("a.pem"), made.cert.pem()).unwrap();
+        std::fs::write(dir.path().join("a.key"), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(dir.path().join("token"), "0123456789abcdef").unwrap();
+        let planned = |table: String| {
+            let path = dir.path().join("c.toml");
+            std::fs::write(&path, table).unwrap();
+            let sources = Sources { file: Some(path), ..Sources::default() };
+            load(&sources)
+                .map_err(|e| e.to_string())
+                .and_then(|settings| Plan::new(settings).map_err(|e| e.to_string()))
+        };
+        // A file with these keys of sections, or of its one listener.
+        let file = |keys: &[(String, String)], listener: bool| {
+            let line = |(key, value): &(String, String)| match value.as_str() {
+                "true" | "false" => format!("{key} = {value}\n"),
+                text => format!("{key} = {text:?}\n"),
+            };
+            let own: String = keys.iter().map(line).collect();
+            let (top, own) = if listener { (String::new(), own) } else { (own, String::new()) };
+            let protocol = if own.contains("protocol =") { "" } else { "protocol = \"resp\"\n" };
+            let big =
+                if own.contains("\"big\"") { "[backend.big]\nplugin = \"heap\"\n" } else { "" };
+            format!("{top}{big}[[listener]]\n{protocol}{own}")
+        };
+        let paths = KEYS.iter().map(|key| (key.path, false));
+        for (path, listener) in paths.chain(LISTENER_KEYS.iter().map(|key| (key.path, true))) {
+            let (value, mut with) = other_value(path, dir.path());
+            with.retain(|(key, _)| key != path);
+            let alone = planned(file(&with, listener));
+            let without = match &alone {
+                Ok(plan) => derived(plan),
+                // The half of a pair is refused: that is what it does.
+                Err(reason) => reason.clone(),
+            };
+            let mut keys = with.clone();
+            keys.push((path.to_owned(), value.clone()));
+            let plan = planned(file(&keys, listener)).unwrap_or_else(|e| panic!("{path}: {e}"));
+            // Threads and CPUs go together; `open` shows in what is accepted.
+            if path != "open" {
+                assert_ne!(derived(&plan), without, "{path} = {value} changes nothing");
+            }
+            // What it cannot be: a table is no value of any key.
+            let keys = with.clone();
+            let mut text = file(&keys, listener);
+            if path == "protocol" {
+                text = text.replace("protocol = \"resp\"\n", "");
+            }
+            let spoilt = if listener {
+                format!("{text}{path} = {{ no = 1 }}\n")
+            } else {
+                format!("{path} = {{ no = 1 }}\n{text}")
+            };
+            let reason = planned(spoilt).expect_err(path);
+            assert!(reason.contains(path), "{path}: {reason}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Changing what can change while serving: levels, limits, time-outs, users.
+//! Changing what can change while serving: levels, limits, time-outs, users,
+//! certificates, a store's memory.
 //!
 //! What must always be true: a reload takes effect as a whole or not at all;
 //! what cannot change at run time is refused by name, with both values. Called
@@ -7,11 +8,18 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use crucible_plugin_api::{Capabilities, Status};
+
 use crate::config::keys::KEYS;
+use crate::config::value::{Setting, Size};
 use crate::config::{Settings, Sources, load};
 use crate::log;
-use crate::plan::Plan;
+use crate::plan::{Plan, StorePlan, usual_heap_bytes};
 use crate::services::{Core, lock};
+use crate::worker::Crew;
+
+/// The one key of a store that may change, where the store can.
+const HEAP: &str = "heap_size";
 
 /// What the process was started with, and runs with now.
 #[derive(Debug)]
@@ -28,8 +36,8 @@ pub fn remember(sources: &Sources, plan: &Plan) {
 }
 
 /// Reload on SIGHUP: the log says how it went. True when it was good.
-pub fn from_signal(core: &Core) -> bool {
-    match now(core) {
+pub fn from_signal(crew: &Crew) -> bool {
+    match now(crew) {
         Ok(changed) if changed.is_empty() => tracing::info!("reloaded; nothing has changed"),
         Ok(changed) => tracing::info!(changed = changed.join(", "), "reloaded"),
         Err(reason) => {
@@ -44,13 +52,14 @@ pub fn from_signal(core: &Core) -> bool {
 ///
 /// # Errors
 /// Why nothing was changed.
-pub fn now(core: &Core) -> Result<Vec<String>, String> {
+pub fn now(crew: &Crew) -> Result<Vec<String>, String> {
     let running = RUNNING.get().ok_or("the server is not started yet")?;
     let mut current = lock(&running.now);
     let settings = load(&running.sources).map_err(|e| e.to_string())?;
     let mut next = Plan::new(settings).map_err(|e| e.to_string())?;
     let changed = compare(&current, &mut next)?;
-    apply(core, &next);
+    resize(crew, &current, &next)?;
+    apply(&crew.core, &next);
     *current = next;
     Ok(changed)
 }
@@ -73,14 +82,23 @@ fn compare(old: &Plan, new: &mut Plan) -> Result<Vec<String>, String> {
         }
     }
     let stores = |plan: &Plan| {
-        let of = plan.stores.iter().map(|s| (s.name.clone(), s.plugin.clone(), s.settings.clone()));
+        let of = plan.stores.iter().map(|s| {
+            let mut settings = s.settings.clone();
+            settings.remove(HEAP);
+            (s.name.clone(), s.plugin.clone(), settings)
+        });
         of.collect::<Vec<_>>()
     };
     if stores(old) != stores(new) {
         return Err(
-            "the stores ([cache], [backend.NAME]) cannot change while serving; restart for it"
+            "of the stores ([cache], [backend.NAME]) only heap_size can change while serving; restart for it"
                 .into(),
         );
+    }
+    for (o, n) in old.stores.iter().zip(&new.stores) {
+        if o.settings.get(HEAP) != n.settings.get(HEAP) {
+            changed.push(format!("{HEAP} of {}", n.name));
+        }
     }
     // A usual listener whose plugin is not installed was left out at start.
     new.listeners.retain(|l| !l.optional || old.listeners.iter().any(|o| o.address == l.address));
@@ -132,6 +150,46 @@ fn compare(old: &Plan, new: &mut Plan) -> Result<Vec<String>, String> {
         _ => {}
     }
     Ok(changed)
+}
+
+/// Gives the stores their new memory. All of them, or none.
+fn resize(crew: &Crew, old: &Plan, new: &Plan) -> Result<(), String> {
+    let mut wanted = Vec::new();
+    for (at, (o, n)) in old.stores.iter().zip(&new.stores).enumerate() {
+        if o.settings.get(HEAP) == n.settings.get(HEAP) {
+            continue;
+        }
+        let bytes = |plan: &StorePlan| heap_bytes(plan.settings.get(HEAP));
+        let (before, after) = (bytes(o)?, bytes(n)?);
+        if crew.stores[at].caps.bits & Capabilities::MEM_RESIZE == 0 {
+            return Err(format!(
+                "{HEAP} of {} cannot change while serving (from {before} to {after} bytes): {} has memory of one size; restart for it",
+                n.name, crew.stores[at].plugin.metadata.name
+            ));
+        }
+        wanted.push((at, before, after));
+    }
+    for (done, &(at, _, after)) in wanted.iter().enumerate() {
+        let status = crew.stores[at].set_memory_limit(after);
+        if status != Status::OK {
+            for &(at, before, _) in &wanted[..done] {
+                crew.stores[at].set_memory_limit(before);
+            }
+            let name = &new.stores[at].name;
+            return Err(format!("{name} refuses {HEAP} = {after}: {}", status.name()));
+        }
+    }
+    Ok(())
+}
+
+/// A size as a store's settings may write it; the host's usual one when unset.
+fn heap_bytes(value: Option<&serde_json::Value>) -> Result<u64, String> {
+    let Some(value) = value else { return Ok(usual_heap_bytes()) };
+    match (value.as_u64(), value.as_str()) {
+        (Some(bytes), _) => Ok(bytes),
+        (_, Some(text)) => Size::read(text).map(|size| size.0).map_err(|e| format!("{HEAP}: {e}")),
+        _ => Err(format!("{HEAP}: expected a size")),
+    }
 }
 
 fn apply(core: &Core, plan: &Plan) {

@@ -376,7 +376,7 @@ fn listen_for_signals(crew: &Arc<Crew>) {
     let body = move || loop {
         match signals::wait() {
             Signal::Reload => {
-                if crate::reload::from_signal(&core) {
+                if crate::reload::from_signal(&crew) {
                     swap::from_signal(&crew);
                 }
             }

@@ -87,7 +87,7 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Answer 
                 Err(reason) => reply(StatusCode::BAD_REQUEST, TEXT, format!("{reason}\n")),
             }
         }
-        (&Method::POST, "/reload") => match reload::now(core) {
+        (&Method::POST, "/reload") => match reload::now(&state.crew) {
             Ok(changed) => json_reply(&json!({ "changed": changed })),
             Err(reason) => reply(StatusCode::CONFLICT, TEXT, format!("{reason}\n")),
         },

@@ -127,6 +127,12 @@ pub fn effective(plan: &Plan) -> String {
         }
         let _ = writeln!(text, "backend = {}", quoted(&plan.stores[listener.store].name));
         let _ = writeln!(text, "max_connections = {}", listener.max_connections);
+        let written = settings.listeners.iter().flatten().find(|l| l.origin == listener.place);
+        let open = match written {
+            Some(l) => l.open || l.address.is_none() || l.origin.starts_with("--"),
+            None => settings.bind.is_some(),
+        };
+        let _ = writeln!(text, "open = {open}");
         for (name, value) in [
             ("idle_timeout", listener.idle_timeout),
             ("request_timeout", listener.request_timeout),
@@ -134,7 +140,6 @@ pub fn effective(plan: &Plan) -> String {
         ] {
             let _ = writeln!(text, "{name} = {}", value.write().unwrap_or_default());
         }
-        let written = settings.listeners.iter().flatten().find(|l| l.origin == listener.place);
         for key in LISTENER_KEYS.iter().filter(|key| key.path.starts_with("tls.")) {
             if let Some(written) = written
                 && listener.tls.is_some()

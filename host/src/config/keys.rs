@@ -347,6 +347,12 @@ fn own_listener_keys() -> Vec<Key<Listener>> {
         ),
         key!(
             Listener,
+            "open",
+            open,
+            "Everybody may enter who reaches the address; needed where that is not loopback and there are neither users nor client certificates."
+        ),
+        key!(
+            Listener,
             "max_connections",
             max_connections,
             "Connections of this listener.",

@@ -94,6 +94,8 @@ pub struct Listener {
     /// Users by name, each with a hashed password; everybody may enter
     /// when there are none.
     pub users: BTreeMap<String, String>,
+    /// Everybody who reaches the address may enter.
+    pub open: bool,
     /// `[listener.tls]`
     pub tls: Tls,
     /// The protocol's own settings.

@@ -107,6 +107,12 @@ impl Users {
         Ok(Self { by_name: users.iter().map(read).collect::<Result<_, _>>()? })
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
     /// `None` when there are no users and everybody may enter.
     #[must_use]
     pub fn check(&self, user: &[u8], password: &[u8]) -> Option<bool> {

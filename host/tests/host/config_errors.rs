@@ -126,3 +126,29 @@ fn the_reference_in_docs_is_what_the_code_says() {
         program().display()
     );
 }
+
+#[test]
+fn an_address_that_others_reach_needs_a_guard_or_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    let check = |more: &str| {
+        let text = format!(
+            "[cache]\nheap_size = \"64MiB\"\n\
+             [[listener]]\nprotocol = \"resp\"\naddress = \"0.0.0.0:7790\"\n{more}"
+        );
+        std::fs::write(&path, text).unwrap();
+        run(&["--config", path.to_str().unwrap(), "--check-config"])
+    };
+    let (code, _, stderr) = check("");
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("anybody may enter: add users or tls.client_ca"), "{stderr}");
+    let hash = format!("sha256$00112233445566778899aabbccddeeff${}", "0".repeat(64));
+    for more in ["open = true", &format!("[listener.users]\na = \"{hash}\"")] {
+        let (code, _, stderr) = check(more);
+        assert_eq!(code, Some(0), "{stderr}");
+    }
+    for words in [&["--bind", "0.0.0.0"][..], &["--plugin", "resp@0.0.0.0:7791"]] {
+        let args = [&["--heap-size", "64MiB", "--check-config"], words].concat();
+        assert_eq!(run(&args).0, Some(0), "{words:?}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixDatagram;
 
 use crate::serving::args;
-use crate::support::{Host, command, fixtures};
+use crate::support::{Host, command, fixtures, http};
 
 #[test]
 fn sigterm_answers_what_is_in_flight_then_closes_and_exits_0() {
@@ -132,5 +132,47 @@ fn the_log_says_how_long_the_start_took() {
     let text = line.split("after_ms=").nth(1).unwrap().split(' ').next().unwrap();
     let after_ms: u64 = text.parse().unwrap();
     println!("ready with 1 GiB after {after_ms} ms");
+    host.stop();
+}
+
+#[test]
+fn a_reload_changes_a_stores_memory_where_the_store_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    let write = |plugin: &str, heap: &str| {
+        let text = format!(
+            "[admin]\naddress = \"127.0.0.1:0\"\n[workers]\nthreads = 1\n\
+             [cache]\nbackend = \"{plugin}\"\nheap_size = {heap}\n\
+             [[listener]]\nprotocol = \"ping\"\naddress = \"127.0.0.1:0\"\n"
+        );
+        std::fs::write(&path, text).unwrap();
+    };
+    let shaky = fixtures().join("libshaky.so");
+    let shaky = shaky.to_str().unwrap();
+    write(shaky, "1000");
+    let host = Host::start(&["--config", path.to_str().unwrap()]);
+    let at = crate::admin::address(&host);
+    let limit = || {
+        let (_, text) = http(&at, "GET", "/stats", "", "");
+        let stats: serde_json::Value = serde_json::from_str(&text).unwrap();
+        stats["stores"]["cache"]["memory_limit_bytes"].as_u64().unwrap()
+    };
+    assert_eq!(limit(), 1000);
+    write(shaky, "\"2KiB\"");
+    let (status, text) = http(&at, "POST", "/reload", "", "");
+    assert_eq!((status, limit()), (200, 2048), "{text}");
+    assert!(text.contains("heap_size of cache"), "{text}");
+    write(shaky, "2049");
+    let (status, text) = http(&at, "POST", "/reload", "", "");
+    assert_eq!((status, limit()), (409, 2048));
+    assert!(text.contains("cache refuses heap_size = 2049"), "{text}");
+    host.stop();
+
+    write("segcache", "\"64MiB\"");
+    let host = Host::start(&["--config", path.to_str().unwrap()]);
+    write("segcache", "\"32MiB\"");
+    host.signal("HUP");
+    let line = host.wait_for("not reloaded: ");
+    assert!(line.contains("heap_size of cache cannot change while serving"), "{line}");
     host.stop();
 }
