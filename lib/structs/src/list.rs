@@ -112,10 +112,13 @@ impl List {
             Repr::One(one) => one,
             Repr::Many(many) => &mut many[i],
         };
-        let before = chunk.heap_bytes();
+        let before = chunk.capacity();
         let result = change(chunk);
-        let after = chunk.heap_bytes();
-        self.heap_bytes = self.heap_bytes + after - before;
+        let after = chunk.capacity();
+        if before != after {
+            let heap = mem::of_vec::<u8>;
+            self.heap_bytes = self.heap_bytes + heap(after) - heap(before);
+        }
         result
     }
 
@@ -215,6 +218,21 @@ impl List {
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         let place = (index < self.len).then(|| self.place(index))?;
         Some(self.chunk(place.chunk).get(place.at))
+    }
+
+    /// Visits `count` entries from `index` on, which are there.
+    pub(crate) fn visit(&self, index: usize, count: usize, mut visit: impl FnMut(&[u8])) {
+        if count == 0 {
+            return;
+        }
+        let (mut place, mut left) = (self.place(index), count);
+        while left > 0 {
+            let chunk = self.chunk(place.chunk);
+            let n = left.min(chunk.len() - place.index);
+            chunk.visit(place.at, n, &mut visit);
+            left -= n;
+            place = Place { chunk: place.chunk + 1, index: 0, at: 0 };
+        }
     }
 
     /// The entries from `index` on.
@@ -363,6 +381,11 @@ mod tests {
     fn check(list: &List, model: &[Vec<u8>]) {
         assert_eq!(list.len(), model.len());
         assert!(list.iter_from(0).eq(model.iter()));
+        for from in [0, model.len() / 3] {
+            let (mut seen, n) = (Vec::new(), (model.len() - from) * 2 / 3);
+            list.visit(from, n, |bytes| seen.push(bytes.to_vec()));
+            assert_eq!(seen, model[from..from + n]);
+        }
         assert!(list.iter_back().eq(model.iter().rev()));
         let heap: usize = (0..list.chunks()).map(|i| list.chunk(i).heap_bytes()).sum();
         assert_eq!(list.heap_bytes, heap, "memory is counted exactly");

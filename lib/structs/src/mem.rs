@@ -26,10 +26,9 @@ pub(crate) fn charge(request_bytes: usize) -> usize {
 
 /// Four classes to a doubling, 16 bytes apart at first: what common allocators do.
 fn size_classes(n: usize) -> usize {
-    if n <= 128 {
-        return n.next_multiple_of(16);
-    }
-    n.next_multiple_of((n.next_power_of_two() / 8).max(16))
+    let step = if n <= 128 { 16 } else { n.next_power_of_two() / 8 };
+    // A power of two: no division.
+    (n + step - 1) & !(step - 1)
 }
 
 /// What a vector's buffer takes.

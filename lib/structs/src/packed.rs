@@ -97,6 +97,12 @@ impl Packed {
         mem::of_vec::<u8>(self.buf.capacity())
     }
 
+    /// Bytes of the buffer.
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+
     #[inline]
     fn live(&self) -> &[u8] {
         &self.buf[self.gap as usize..]
@@ -177,6 +183,17 @@ impl Packed {
         })
     }
 
+    /// Visits `count` entries from a position on.
+    #[inline]
+    pub(crate) fn visit(&self, mut at: usize, count: usize, mut visit: impl FnMut(&[u8])) {
+        let live = self.live();
+        for _ in 0..count {
+            let (start, len) = self.span(at);
+            visit(&live[start..start + len]);
+            at = 2 * start + len - at;
+        }
+    }
+
     /// The entries before a position, last first.
     pub(crate) fn iter_back_from(&self, mut at: usize) -> impl Iterator<Item = &[u8]> {
         std::iter::from_fn(move || {
@@ -192,16 +209,29 @@ impl Packed {
     /// every `stride` entries.
     #[inline]
     pub(crate) fn find(&self, bytes: &[u8], stride: usize) -> Option<usize> {
-        let (mut at, end) = (0, self.end());
-        while at < end {
-            let (start, len) = self.span(at);
-            if len == bytes.len() && self.live()[start..start + len] == *bytes {
-                return Some(at);
+        let live = self.live();
+        let last = bytes.last().copied();
+        let mut at = 0;
+        // Entries still to pass before the next that is looked at.
+        let mut pass = 0;
+        while let Some(&head) = live.get(at) {
+            let (start, len) = match head {
+                short @ ..0x80 => (at + 1, usize::from(short)),
+                _ => self.span(at),
+            };
+            if pass > 0 {
+                pass -= 1;
+            } else {
+                // Names differ in their last byte more often than in others.
+                if len == bytes.len() {
+                    let entry = &live[start..start + len];
+                    if entry.last().copied() == last && entry == bytes {
+                        return Some(at);
+                    }
+                }
+                pass = stride - 1;
             }
             at = 2 * start + len - at;
-            for _ in 1..stride {
-                at = self.next(at);
-            }
         }
         None
     }

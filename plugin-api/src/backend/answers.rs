@@ -60,34 +60,43 @@ impl Answers {
         keep_last(&mut self.elements);
     }
 
+    #[inline]
     fn copy(&mut self, bytes: &[u8]) -> *const u8 {
-        let full = self.bytes.last().is_none_or(|c| c.capacity() - c.len() < bytes.len());
-        if full {
-            let last = self.bytes.last().map_or(BYTES_CHUNK_LEN / 2, Vec::capacity);
-            let len = bytes.len().max((last * 2).min(KEPT_BYTES_MAX));
-            self.bytes.push(Vec::with_capacity(len));
-        }
-        let Some(chunk) = self.bytes.last_mut() else { return std::ptr::null() };
+        let chunk = match self.bytes.last_mut() {
+            Some(chunk) if chunk.capacity() - chunk.len() >= bytes.len() => chunk,
+            _ => self.more_bytes(bytes.len()),
+        };
         let at = chunk.len();
         chunk.extend_from_slice(bytes);
         // SAFETY: `at` is within the chunk.
         unsafe { chunk.as_ptr().add(at) }
     }
 
+    #[cold]
+    fn more_bytes(&mut self, len: usize) -> &mut Vec<u8> {
+        let last = self.bytes.last().map_or(BYTES_CHUNK_LEN / 2, Vec::capacity);
+        self.bytes.push(Vec::with_capacity(len.max((last * 2).min(KEPT_BYTES_MAX))));
+        self.bytes.last_mut().expect("pushed a line above")
+    }
+
     /// Adds an element to the answer that began at `start` of the last chunk;
     /// an answer that does not fit moves to a chunk of its own.
+    #[inline]
     fn push(&mut self, element: RawElement, start: &mut usize) {
-        let full = self.elements.last().is_none_or(|c| c.len() == c.capacity());
-        if full {
-            let begun = self.elements.last().map_or(&[][..], |c| &c[*start..]);
-            let mut chunk = Vec::with_capacity((begun.len() * 2).max(ELEMENTS_CHUNK_LEN));
-            chunk.extend_from_slice(begun);
-            self.elements.push(chunk);
-            *start = 0;
+        match self.elements.last_mut() {
+            Some(chunk) if chunk.len() < chunk.capacity() => chunk.push(element),
+            _ => self.more_elements(start).push(element),
         }
-        if let Some(chunk) = self.elements.last_mut() {
-            chunk.push(element);
-        }
+    }
+
+    #[cold]
+    fn more_elements(&mut self, start: &mut usize) -> &mut Vec<RawElement> {
+        let begun = self.elements.last().map_or(&[][..], |c| &c[*start..]);
+        let mut chunk = Vec::with_capacity((begun.len() * 2).max(ELEMENTS_CHUNK_LEN));
+        chunk.extend_from_slice(begun);
+        self.elements.push(chunk);
+        *start = 0;
+        self.elements.last_mut().expect("pushed a line above")
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn run(
         StructOp::LIST_POP => pop(list, call, ctx, out),
         StructOp::LIST_RANGE => {
             let range = indexes(call.first, call.second, list.len());
-            list.iter_from(range.start).take(range.len()).for_each(|value| out.bytes(value));
+            list.visit(range.start, range.len(), |value| out.bytes(value));
             return;
         }
         StructOp::LIST_INDEX => {
