@@ -88,10 +88,10 @@ impl Curve {
         minis.requests += 1;
         let fade = minis.requests >= REQUESTS_MAX;
         for mini in &mut minis.caches {
-            mini.read(hash.0);
+            mini.read(hash.0 as u32);
             if let Some(len) = len {
                 // The client of a smaller cache would have stored it again.
-                mini.store(hash.0, len);
+                mini.store(hash.0 as u32, len);
             }
             if fade {
                 mini.misses /= 2;
@@ -113,7 +113,7 @@ impl Curve {
     #[cold]
     fn stored_sampled(&self, hash: KeyHash, len: usize) {
         if let Ok(mut minis) = self.minis.try_lock() {
-            minis.caches.iter_mut().for_each(|mini| mini.store(hash.0, len));
+            minis.caches.iter_mut().for_each(|mini| mini.store(hash.0 as u32, len));
         }
     }
 
@@ -135,25 +135,26 @@ impl Curve {
     }
 }
 
-/// A simulated cache: S3-FIFO over objects, or FIFO.
+/// A simulated cache: S3-FIFO over objects, or FIFO. Of a key it knows 32 bits of
+/// the hash, which is enough for some ten thousand and halves its memory.
 #[derive(Debug)]
 struct Mini {
     capacity: u64,
     small_capacity: u64,
     two_queues: bool,
-    small: VecDeque<u64>,
-    main: VecDeque<u64>,
+    small: VecDeque<u32>,
+    main: VecDeque<u32>,
     small_bytes: u64,
     main_bytes: u64,
-    entries: HashMap<u64, Entry>,
-    ghosts: VecDeque<u64>,
-    ghost_counts: HashMap<u64, u32>,
+    entries: HashMap<u32, Entry>,
+    ghosts: VecDeque<u32>,
+    ghost_counts: HashMap<u32, u32>,
     misses: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    bytes: u64,
+    bytes: u32,
     hits: u8,
 }
 
@@ -174,15 +175,15 @@ impl Mini {
         }
     }
 
-    fn read(&mut self, key: u64) {
+    fn read(&mut self, key: u32) {
         match self.entries.get_mut(&key) {
             Some(entry) => entry.hits = (entry.hits + 1).min(3),
             None => self.misses += 1,
         }
     }
 
-    fn store(&mut self, key: u64, len: usize) {
-        let bytes = len as u64 + OVERHEAD_BYTES;
+    fn store(&mut self, key: u32, len: usize) {
+        let bytes = (len as u64 + OVERHEAD_BYTES).min(u64::from(u32::MAX));
         if bytes > self.capacity || self.entries.contains_key(&key) {
             return;
         }
@@ -190,7 +191,7 @@ impl Mini {
             self.evict();
         }
         let ghost = self.ghost_counts.contains_key(&key);
-        self.entries.insert(key, Entry { bytes, hits: 0 });
+        self.entries.insert(key, Entry { bytes: bytes as u32, hits: 0 });
         if self.two_queues && !ghost {
             self.small.push_back(key);
             self.small_bytes += bytes;
@@ -207,7 +208,7 @@ impl Mini {
         let queue = if from_small { &mut self.small } else { &mut self.main };
         let Some(key) = queue.pop_front() else { return };
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        let bytes = entry.bytes;
+        let bytes = u64::from(entry.bytes);
         let spared = self.two_queues && entry.hits > 0;
         if spared {
             entry.hits = if from_small { 0 } else { entry.hits - 1 };
@@ -227,7 +228,7 @@ impl Mini {
         }
     }
 
-    fn remember(&mut self, key: u64) {
+    fn remember(&mut self, key: u32) {
         self.ghosts.push_back(key);
         *self.ghost_counts.entry(key).or_insert(0) += 1;
         while self.ghosts.len() > self.entries.len() {
@@ -253,7 +254,7 @@ mod tests {
         let mut fits = Mini::new(200_000, false, 0.1);
         let mut fails = Mini::new(100_000, false, 0.1);
         for round in 0..4 {
-            for key in 0..1500u64 {
+            for key in 0..1500u32 {
                 for mini in [&mut fits, &mut fails] {
                     mini.read(key);
                     mini.store(key, 82);

@@ -14,7 +14,7 @@ use std::str::FromStr;
 pub struct Settings {
     /// Memory for items, hashtable and ghosts together.
     pub heap_size: ByteSize,
-    /// Bytes of a segment, a power of two. Default: a 1024th of the heap, 128 to 512 KiB.
+    /// Bytes of a segment, a power of two. Default: a 2048th of the heap, 128 to 512 KiB.
     pub segment_size: Option<ByteSize>,
     /// Longest value.
     pub max_value_size: ByteSize,

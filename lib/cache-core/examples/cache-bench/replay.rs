@@ -67,9 +67,10 @@ pub(crate) fn replay(trace: &Trace, setup: &Setup) -> Result<Ratios, String> {
     })
 }
 
-/// A cache for exactly so many equal objects: up to 256 segments.
+/// A cache for exactly so many equal objects: 256 segments, as in the reference,
+/// fewer if they would hold less than two objects.
 fn equal_objects(capacity: u64, policy: PolicyKind, size_aware: bool) -> Setup {
-    let segments = (capacity / 16).clamp(8, 256);
+    let segments = (capacity / 2).clamp(8, 256);
     let each = capacity.div_ceil(segments).max(1) as usize;
     let size = (each * 24).next_power_of_two().max(4096);
     let item_len = (size - 8) / each;

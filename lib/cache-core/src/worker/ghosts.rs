@@ -11,6 +11,9 @@ use crate::hash::KeyHash;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 use crate::table::ghost::{Ghosts, LINE_BYTES, PRINTS_PER_LINE};
 
+/// What one key takes of a ghost table, in bytes.
+pub(crate) const BYTES_EACH: f64 = LINE_BYTES as f64 / PRINTS_PER_LINE as f64;
+
 /// Memory of a ghost table for this many keys.
 pub(crate) fn bytes_for(capacity: u64) -> usize {
     capacity.div_ceil(u64::from(PRINTS_PER_LINE)) as usize * LINE_BYTES

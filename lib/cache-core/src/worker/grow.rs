@@ -35,6 +35,8 @@ const LEAD: f64 = 0.0;
 const OVERFULL: f64 = 0.93;
 /// Load aimed at when the heap is full.
 const WANTED: f64 = 0.89;
+/// What a ghost takes.
+const GHOST_BYTES: f64 = super::ghosts::BYTES_EACH;
 /// Largest growth in one go.
 const STEP: f64 = 1.25;
 /// A scan holds growth back for this long after its last page, in milliseconds.
@@ -119,9 +121,16 @@ impl Shared {
         if items + LEAD < table.slots() as f64 * FULL {
             return None;
         }
-        // How many items will there be when all segments are in use?
-        let used = f64::from(self.segments.resident().max(1));
-        let full = items * (f64::from(self.segments.limit()) / used).max(1.0);
+        // How many items will there be when the heap is full? Each takes its share
+        // of the segments as now, a slot, and a ghost.
+        let used = f64::from(self.segments.resident().max(1)) * self.segments.size() as f64;
+        let ghost = if self.policy.uses_ghosts() {
+            self.plan.config.ghost_ratio * GHOST_BYTES
+        } else {
+            0.0
+        };
+        let heap = self.plan.config.heap_size as f64 - self.segments.table_bytes() as f64;
+        let full = (heap / (used / items.max(1.0) + 8.0 / WANTED + ghost)).max(items);
         let now = f64::from(table.buckets());
         // A running scan begins anew, so it shall not happen again soon.
         let least = if scanning { STEP } else { 1.03 };
