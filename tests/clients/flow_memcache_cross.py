@@ -1,4 +1,5 @@
 """Two protocols, one store: conditions, flags, CAS and TTL seen from both sides as docs/memcache.md says."""
+import struct
 import threading
 
 from crucible import run
@@ -101,6 +102,55 @@ def test_a_resp_write_changes_the_cas_token(server):
     assert m.cas("c", b"3", token) is False and m.get("c") == b"29"
     _, token = m.gets("c")
     assert m.cas("c", b"3", token) is True and r.get("c") == b"3"
+
+
+def binary(opcode, key=b"", extras=b"", value=b"", cas=0):
+    total = len(extras) + len(key) + len(value)
+    return struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, total, 0, cas) + extras + key + value
+
+
+def answer(wire):
+    head = wire.read(24)
+    status, total, cas = struct.unpack(">xxxxxxHIxxxxQ", head)
+    return status, cas, wire.read(total)
+
+
+def test_a_token_read_by_any_encoding_outlives_the_move_of_its_item(server):
+    text, wire = server.connect("memcache"), server.connect("memcache")
+    ways = 40
+    for i in range(3 * ways):
+        text.ask(b"set tok%d 0 0 1\r\n%d\r\n" % (i, i % 10), b"STORED\r\n")
+    tokens = {}
+    for i in range(ways):
+        for _ in range(3):  # read often, so that eviction moves it on instead of dropping it
+            wire.send(binary(0x00, b"tok%d" % i))
+            status, cas, _ = answer(wire)
+            assert status == 0
+            tokens[b"tok%d" % i] = cas
+            for name, command in ((b"tok%d" % (ways + i), b"gets %s\r\n"), (b"tok%d" % (2 * ways + i), b"mg %s c\r\n")):
+                text.send(command % name)
+                words = text.line().split()
+                if words[0] == b"VALUE":
+                    tokens[name] = int(words[4])
+                    text.line(), text.line()
+                else:
+                    tokens[name] = int(words[1][1:])
+    # More than the store holds goes through it; what is read meanwhile moves on.
+    filler = b"f" * 8000
+    for n in range(12_000):
+        text.send(b"set fill%d 0 0 8000 noreply\r\n%s\r\n" % (n, filler))
+        if n % 1000 == 0:
+            for name in tokens:
+                text.send(b"get %s\r\n" % name)
+                while text.line() != b"END":
+                    pass
+    stored = 0
+    for name, token in tokens.items():
+        wire.send(binary(0x01, name, bytes(8), b"new", token))
+        status, _, _ = answer(wire)
+        assert status in (0, 1), (name, status, "EXISTS for a value nobody changed")
+        stored += status == 0
+    assert stored > ways, "most of what was read often is still there: %d" % stored
 
 
 def test_one_deadline_for_both(server):

@@ -16,7 +16,7 @@ const PIP_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// A program and the Debian package that brings it.
 #[derive(Clone, Copy)]
 pub(crate) struct Tool {
-    /// The program's name in `PATH`.
+    /// The program's name in `PATH`, or the whole path of a library's file.
     pub(crate) program: &'static str,
     /// The Debian package.
     pub(crate) package: &'static str,
@@ -36,6 +36,23 @@ pub(crate) const PERF: Tool = Tool { program: "perf", package: "linux-perf" };
 pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium" };
 /// twemproxy, which a flow puts before several hosts.
 pub(crate) const NUTCRACKER: Tool = Tool { program: "nutcracker", package: "nutcracker" };
+/// Runs dalli's flow.
+pub(crate) const RUBY: Tool = Tool { program: "ruby", package: "ruby" };
+/// The memcache client of Ruby programs.
+pub(crate) const DALLI: Tool =
+    Tool { program: "/var/lib/dpkg/info/ruby-dalli.list", package: "ruby-dalli" };
+/// Runs gomemcache's flow.
+pub(crate) const GO: Tool = Tool { program: "go", package: "golang-go" };
+/// The memcache client of Go programs.
+pub(crate) const GOMEMCACHE: Tool = Tool {
+    program: "/usr/share/gocode/src/github.com/bradfitz/gomemcache/memcache/memcache.go",
+    package: "golang-github-bradfitz-gomemcache-dev",
+};
+/// Runs spymemcached's flow; `java` compiles a single file by itself.
+pub(crate) const JAVAC: Tool = Tool { program: "javac", package: "default-jdk-headless" };
+/// The memcache client of Java programs.
+pub(crate) const SPYMEMCACHED: Tool =
+    Tool { program: "/usr/share/java/spymemcached.jar", package: "libspymemcached-java" };
 /// Runs the client flows.
 pub(crate) const PYTHON: Tool = Tool { program: "python3", package: "python3" };
 
@@ -56,7 +73,7 @@ pub(crate) fn programs(tools: &[Tool]) -> Result<(), Failure> {
     }
 }
 
-/// Where a program is: `PATH`, then the folders of system daemons.
+/// Where a program is: `PATH`, then the folders of system daemons. A whole path stands for itself.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -170,5 +187,6 @@ mod tests {
     fn a_program_is_found_in_path_and_a_missing_one_is_not() {
         assert!(find("sh").is_some());
         assert!(find("a-program-that-nobody-has").is_none());
+        assert!(find("/bin/sh").is_some() && find("/no/such/library.jar").is_none());
     }
 }

@@ -94,6 +94,12 @@ impl Suite {
                 install::MEMCAPABLE,
                 install::NUTCRACKER,
                 install::CHROMIUM,
+                install::RUBY,
+                install::DALLI,
+                install::GO,
+                install::GOMEMCACHE,
+                install::JAVAC,
+                install::SPYMEMCACHED,
                 install::PYTHON,
             ])?;
             python = install::client_python()?;

@@ -67,6 +67,12 @@ impl Memcache {
         self.settings.value_len_bytes_max.min(service.capabilities().value_len_max)
     }
 
+    /// The longest data block of a command; one that cannot stream is gathered, so it has its own limit.
+    pub fn block_len_max(&self, streams: bool, service: &Service) -> u64 {
+        let gathered = if streams { u64::MAX } else { self.settings.gathered_len_bytes_max };
+        self.value_len_max(service).min(gathered)
+    }
+
     /// How many watch.
     pub fn watchers(&self) -> u32 {
         self.hub.watchers()

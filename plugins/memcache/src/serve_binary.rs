@@ -128,10 +128,12 @@ fn without_value<'a>(
     let plain = Ticket::Binary(ticket);
     let now_ms = queue.now_ms();
     match ticket.opcode {
-        Opcode::Get | Opcode::GetK => queue.command(Op::get(key), plain),
+        // Every reply carries a token that the client may send back: it must survive evictions.
+        Opcode::Get | Opcode::GetK => queue.command(Op::get(key).opts(Opts::WANT_CAS), plain),
         Opcode::Gat | Opcode::GatK => {
             let at = deadline_of_binary_ms(request.extra_u32(0), now_ms);
-            queue.command(Op::get(key).opts(Opts::SET_EXPIRY).expires_at(at), plain);
+            let opts = Opts::SET_EXPIRY | Opts::WANT_CAS;
+            queue.command(Op::get(key).opts(opts).expires_at(at), plain);
         }
         Opcode::Touch => {
             // The reply carries the client flags: a read that touches shows them.
@@ -204,7 +206,8 @@ fn with_value<'a>(
         queue.end(Ticket::BinaryStatus(ticket, Status::Invalid));
         return discard;
     }
-    if !sasl && u64::from(len) > plugin.value_len_max(queue.service()) {
+    let streams = matches!(ticket.opcode, Opcode::Set | Opcode::Add | Opcode::Replace);
+    if !sasl && u64::from(len) > plugin.block_len_max(streams, queue.service()) {
         return too_large(request, queue);
     }
     if let Some(value) = input.get(used..used + len as usize) {
@@ -219,7 +222,6 @@ fn with_value<'a>(
         }
         return Step::Used(used + value.len());
     }
-    let streams = matches!(ticket.opcode, Opcode::Set | Opcode::Add | Opcode::Replace);
     if !streams || (len as usize) < STREAM_FROM_BYTES {
         return Step::More;
     }

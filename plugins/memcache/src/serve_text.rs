@@ -348,7 +348,7 @@ impl<'a> Place<'a> {
     ) -> Found<'a> {
         let len = self.len as usize;
         let rest = &input[used..];
-        if u64::from(self.len) > plugin.value_len_max(queue.service()) {
+        if u64::from(self.len) > plugin.block_len_max(self.streams, queue.service()) {
             return Found::Step(self.refuse(used, too_large, queue));
         }
         if let Some((value, end)) = rest.split_at_checked(len)

@@ -41,6 +41,9 @@ pub struct Settings {
     pub encodings: Encodings,
     /// Longest value in bytes; a longer one is answered "object too large for cache".
     pub value_len_bytes_max: u64,
+    /// Longest data block in bytes of a command that needs the old item (`append`, `prepend`, `ms`
+    /// with `I`, `MA`, `MP`): it is gathered before it runs. Stays below the host's `limits.input_max`.
+    pub gathered_len_bytes_max: u64,
     /// Longest line of a multi-get in bytes.
     pub multiget_len_bytes_max: u64,
     /// Whether the `shutdown` command stops the server.
@@ -62,6 +65,7 @@ impl Default for Settings {
         Self {
             encodings: Encodings::Auto,
             value_len_bytes_max: 1 << 20,
+            gathered_len_bytes_max: 32 << 20,
             multiget_len_bytes_max: 1 << 20,
             shutdown_command: false,
             flush_enabled: true,
@@ -83,6 +87,12 @@ impl Settings {
         if !(1..=VALUE_LEN_BYTES_WIRE_MAX).contains(&self.value_len_bytes_max) {
             return refuse(
                 "value_len_bytes_max",
+                format!("must be 1 to {VALUE_LEN_BYTES_WIRE_MAX}"),
+            );
+        }
+        if !(1..=VALUE_LEN_BYTES_WIRE_MAX).contains(&self.gathered_len_bytes_max) {
+            return refuse(
+                "gathered_len_bytes_max",
                 format!("must be 1 to {VALUE_LEN_BYTES_WIRE_MAX}"),
             );
         }
@@ -119,7 +129,7 @@ mod tests {
     #[test]
     fn the_schema_shows_every_default() {
         let schema = crucible_plugin_api::schema_of::<Settings>();
-        assert_eq!(schema.matches("\"default\":").count(), 9, "{schema}");
+        assert_eq!(schema.matches("\"default\":").count(), 10, "{schema}");
         assert!(schema.contains("\"default\":\"auto\""), "{schema}");
     }
 
@@ -127,6 +137,7 @@ mod tests {
     fn a_setting_that_makes_no_sense_is_named() {
         for (json, key) in [
             (r#"{"value_len_bytes_max": 0}"#, "value_len_bytes_max"),
+            (r#"{"gathered_len_bytes_max": 0}"#, "gathered_len_bytes_max"),
             (r#"{"multiget_len_bytes_max": 10}"#, "multiget_len_bytes_max"),
             (r#"{"version": "a b"}"#, "version"),
         ] {

@@ -122,6 +122,44 @@ fn appending_a_large_value_works() {
 }
 
 #[test]
+fn a_block_that_must_be_gathered_has_a_limit_of_its_own_in_every_encoding() {
+    let too_large = b"SERVER_ERROR object too large for cache\r\n";
+    let bench = Bench::with_settings(r#"{"gathered_len_bytes_max": 1000}"#);
+    let conn = bench.connect();
+    let body = b"delete k\r\n".repeat(101);
+    for (command, answer) in [
+        ("append k 0 0 1010", &too_large[..]),
+        ("prepend k 0 0 1010", too_large),
+        ("ms k 1010 MA", too_large),
+        ("ms k 1010 MP", too_large),
+        ("ms k 1010 I C1", too_large),
+        ("append k 0 0 1010 noreply", b""),
+        // What streams is not gathered.
+        ("replace k 0 0 1010", b"STORED\r\n"),
+        ("ms k 1010 MR", b"HD\r\n"),
+    ] {
+        conn.expect(b"set k 0 0 1\r\na\r\n", b"STORED\r\n");
+        let sent = [command.as_bytes(), b"\r\n", &body, b"\r\n"].concat();
+        assert_eq!(shown(&send_in_pieces(&conn, &sent, 77)), shown(answer), "{command}");
+    }
+    conn.expect(b"set k 0 0 1\r\na\r\n", b"STORED\r\n");
+    let header = |opcode: u8, key_len: u8, body_len: u32| {
+        let mut h = vec![0x80, opcode, 0, key_len, 0, 0, 0, 0];
+        h.extend_from_slice(&body_len.to_be_bytes());
+        h.extend_from_slice(&[0; 12]);
+        h
+    };
+    let binary = bench.connect();
+    for opcode in [0x0e, 0x0f] {
+        let sent = [&header(opcode, 1, 1011)[..], b"k", &body, &header(0x0a, 0, 0)].concat();
+        let got = send_in_pieces(&binary, &sent, 100);
+        assert_eq!(&got[6..8], [0, 3], "E2BIG: {}", shown(&got));
+        assert_eq!(&got[got.len() - 24..][..2], [0x81, 0x0a], "the Noop behind it is answered");
+    }
+    conn.expect(b"mg k s\r\n", b"HD s1\r\n");
+}
+
+#[test]
 fn a_connection_that_goes_away_in_the_middle_leaves_nothing_behind() {
     let bench = Bench::new();
     let conn = bench.connect();
