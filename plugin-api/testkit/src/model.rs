@@ -177,12 +177,16 @@ impl Simple for ModelStore {
             }) % BUCKETS
         };
         let mut buckets: BTreeMap<u64, Vec<(Vec<u8>, Stored)>> = BTreeMap::new();
-        for (key, item) in lock(&self.items).live.iter().filter(|(_, i)| !i.is_expired(now_ms)) {
+        let all = lock(&self.items);
+        for key in all.live.iter().filter(|(_, i)| !i.is_expired(now_ms)).map(|(key, _)| key) {
             let at = bucket(key);
-            if at >= cursor {
-                buckets.entry(at).or_default().push((key.clone(), item.clone()));
+            if at >= cursor
+                && let Some(item) = all.shown(key, now_ms)
+            {
+                buckets.entry(at).or_default().push((key.clone(), item));
             }
         }
+        drop(all);
         let mut visited = 0;
         for (at, items) in buckets {
             if visited >= budget {

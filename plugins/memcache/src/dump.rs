@@ -86,8 +86,9 @@ fn row(form: Form, key: &[u8], item: &Item<'_>, now_ms: u64, out: &mut Out<'_>) 
             };
             let fetch = if item.was_seen() { "yes" } else { "no" };
             let size = key.len() + item.len();
-            // When an item was read last is not kept: `la` is now.
-            let (la, cas) = (now_ms / 1000, item.cas());
+            // A backend that does not keep when an item was used lets `la` be now.
+            let la = (now_ms / 1000).saturating_sub(u64::from(item.idle_s().unwrap_or(0)));
+            let cas = item.cas();
             let _never_fails =
                 writeln!(out, " exp={exp} la={la} cas={cas} fetch={fetch} cls=1 size={size}");
         }

@@ -51,6 +51,8 @@ struct Returned<'a> {
     len: usize,
     client_flags: u32,
     hit: bool,
+    /// Seconds since the item was used; 0 where the backend does not know.
+    idle_s: u32,
     ttl_before_s: Option<u64>,
     ttl_after_s: Option<u64>,
     /// Only the key and the opaque token are returned.
@@ -68,6 +70,7 @@ impl<'a> Returned<'a> {
             len: 0,
             client_flags: 0,
             hit: false,
+            idle_s: 0,
             ttl_before_s: None,
             ttl_after_s: None,
             miss: true,
@@ -88,8 +91,7 @@ impl<'a> Returned<'a> {
                 Return::TtlBefore => ttl(self.ttl_before_s, out),
                 Return::TtlAfter => ttl(self.ttl_after_s, out),
                 Return::ClientFlags => number(b" f", u64::from(self.client_flags), out),
-                // No backend keeps when an item was read last.
-                Return::LastAccess => out.bytes(b" l0"),
+                Return::LastAccess => number(b" l", u64::from(self.idle_s), out),
                 Return::Hit => out.bytes(if self.hit { b" h1" } else { b" h0" }),
             }
         }
@@ -180,6 +182,8 @@ fn found(
         out.bytes(b"HD");
     }
     let left = remaining_s(item.expires_at_ms(), now_ms);
+    // The command's own read-modify-write is no earlier use.
+    let first = modify.and_then(Op::item).unwrap_or(*item);
     let before = if modify.is_some() { outcome.left_before_s.map(u64::from) } else { left };
     let returned = Returned {
         key_binary: item.marks() & KEY_BINARY != 0,
@@ -187,6 +191,7 @@ fn found(
         len: item.len(),
         client_flags: item.flags(),
         hit: item.was_seen() && !outcome.created,
+        idle_s: if outcome.created { 0 } else { first.idle_s().unwrap_or(0) },
         ttl_before_s: before,
         ttl_after_s: left,
         miss: false,
@@ -308,7 +313,8 @@ fn debug(now_ms: u64, op: &Op<'_>, out: &mut Out<'_>) {
         Some(s) => number(b" exp=", s, out),
         None => out.bytes(b" exp=-1"),
     }
-    number(b" la=0 cas=", item.cas(), out);
+    number(b" la=", u64::from(item.idle_s().unwrap_or(0)), out);
+    number(b" cas=", item.cas(), out);
     out.bytes(if item.was_seen() { b" fetch=yes cls=1 size=" } else { b" fetch=no cls=1 size=" });
     let size = op.key().len() + item.len();
     out.bytes(Decimal::new(size as u64).as_bytes());

@@ -209,3 +209,31 @@ fn meta_debug_and_noop() {
     assert!(shown.ends_with(" fetch=no cls=1 size=4\r\n"), "{shown}");
     conn.expect(b"mn\r\n", b"MN\r\n");
 }
+
+#[test]
+fn last_access_counts_the_seconds_since_the_use_before_this_one() {
+    let bench = Bench::new();
+    let conn = bench.connect();
+    conn.expect(b"set k 0 0 1\r\na\r\n", b"STORED\r\n");
+    bench.host.advance_ms(61_000);
+    conn.expect(
+        b"mg k l u\r\nmg k l h t\r\nmg k l h\r\n",
+        b"HD l61\r\nHD l61 h0 t-1\r\nHD l0 h1\r\n",
+    );
+    bench.host.advance_ms(5000);
+    conn.expect(b"mg k l T300\r\nmg k l\r\n", b"HD l5\r\nHD l0\r\n");
+    bench.host.advance_ms(7000);
+    conn.expect(b"mg k l R1\r\n", b"HD l7\r\n");
+    bench.host.advance_ms(3000);
+    let shown = String::from_utf8(conn.ask(b"me k\r\n")).unwrap();
+    assert!(
+        shown.starts_with("ME k exp=290 la=3 cas=") && shown.contains(" fetch=yes "),
+        "{shown}"
+    );
+    let dump = String::from_utf8(conn.ask(b"lru_crawler metadump all\r\n")).unwrap();
+    let la = bench.host.now_ms() / 1000 - 3;
+    assert!(dump.contains(&format!(" la={la} ")), "{dump}");
+    // A new value was not fetched yet, and is used by being stored.
+    conn.expect(b"ms k 1\r\nb\r\nmg k h l\r\n", b"HD\r\nHD h0 l0\r\n");
+    conn.expect(b"mg n l h N60\r\n", b"HD l0 h0 W\r\n");
+}
