@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod gate;
 pub mod instances;
 pub mod loader;
 pub mod log;
@@ -24,6 +25,7 @@ pub mod services;
 pub mod signals;
 pub mod start;
 pub mod swap;
+mod sync;
 pub mod takeover;
 pub mod tls;
 pub mod worker;

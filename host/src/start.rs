@@ -195,6 +195,7 @@ fn core(plan: &Plan) -> Arc<Core> {
         timeouts: timeouts.collect(),
         addresses: Mutex::new(HashMap::new()),
         max_per_address: AtomicU32::new(u32::try_from(per_address).unwrap_or(u32::MAX)),
+        gates: plan.stores.iter().map(|_| crate::gate::Gate::new(workers)).collect(),
         event_masks: plan.stores.iter().map(|_| AtomicU32::new(0)).collect(),
         offload: crate::services::offload::Offload::default(),
         handle: OnceLock::new(),

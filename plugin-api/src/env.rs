@@ -118,6 +118,14 @@ impl Env {
         self.api.workers() as usize
     }
 
+    /// Whether the host serves an extension of this name.
+    #[must_use]
+    pub fn knows(&self, extension: &str) -> bool {
+        // SAFETY: any thread; the name is read during the call.
+        let found = unsafe { self.api.query_ext()(self.api.ctx(), RStr::from(extension)) };
+        !found.is_null()
+    }
+
     /// Lines above this level are not wanted: 0 off, 1 error .. 5 trace.
     #[must_use]
     pub fn log_level(&self) -> u8 {
@@ -185,7 +193,8 @@ impl Env {
 
     /// Visits names and values that describe the process: `version`,
     /// `uptime_s`, `pid`, `connections_current`, `memory_rss_bytes`,
-    /// `cpu_user_us`, ... as the host's manual lists them.
+    /// `cpu_user_us`, ... as the host's manual lists them; and one `user` for
+    /// each user of each listener, as `listener name`.
     pub fn host_stats(&self, visit: &mut dyn FnMut(&str, &str)) {
         let mut visit = visit;
         // SAFETY: the host calls the receiver during this call only.

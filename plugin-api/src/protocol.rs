@@ -48,6 +48,9 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     /// How to answer one command.
     type Ticket: 'static;
 
+    /// One crossing in so many is timed, for [`Protocol::timing_ends`]; 0: none.
+    const TIMED_EVERY: u32 = 0;
+
     /// Makes the protocol; one instance serves all workers.
     ///
     /// # Errors
@@ -130,6 +133,12 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     /// Key events of those kinds, on every worker.
     fn key_events(&self, _worker: &mut Self::Worker, _events: &[KeyEvent<'_>]) {}
 
+    /// A crossing that is timed begins.
+    fn timing_begins(&self, _worker: &mut Self::Worker) {}
+
+    /// What it took, from the first `parse` to the last `reply`, the backend included.
+    fn timing_ends(&self, _worker: &mut Self::Worker, _took: std::time::Duration) {}
+
     /// What to tell a connection that is refused before it opens.
     fn refusal(_why: CloseReason) -> Vec<u8> {
         Vec::new()
@@ -176,6 +185,11 @@ pub enum Next {
     Discard(u64),
     /// By receiving the body begun with [`Queue::begin_body`].
     Body,
+    /// With the same input once the store can be had alone: the next command is
+    /// one that nobody may see half done. Said only while
+    /// [`Queue::is_exclusive`] is false, for a command that is not consumed;
+    /// what is queued is answered first.
+    Exclusive,
     /// By closing, once what is queued has been answered and sent.
     Close,
 }

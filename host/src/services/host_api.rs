@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError};
 
 use crucible_plugin_api::abi::op::{Buf, Op, item_kind};
 use crucible_plugin_api::abi::tables::{ABI_MINOR, HostApi, HostApi_Ref, JobFn, StatFn};
+use crucible_plugin_api::abi::turn::EXCLUSIVE_EXT;
 use crucible_plugin_api::re::abi_stable;
 use crucible_plugin_api::{Element, OwnedElements, Status};
 
@@ -190,10 +191,18 @@ unsafe extern "C" fn offload(ctx: *const c_void, job: JobFn, arg: *mut c_void) -
 unsafe extern "C" fn stats(ctx: *const c_void, receive: StatFn, arg: *mut c_void) {
     // SAFETY: the table's contract.
     let core = &unsafe { of(ctx) }.core;
-    describe(core, &mut |name, value| {
+    let mut visit = |name: &str, value: &str| {
         // SAFETY: the receiver reads the strings during the call.
         unsafe { receive.0(arg, RStr::from(name), RStr::from(value)) }
-    });
+    };
+    describe(core, &mut visit);
+    // For plugins alone: who may enter is nothing for the admin page.
+    for (index, listener) in core.listeners.iter().enumerate() {
+        let users = listener.users.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for user in users.names() {
+            visit("user", &format!("{index} {user}"));
+        }
+    }
 }
 
 /// Names and values of the process, as the host's manual lists them.
@@ -282,7 +291,7 @@ unsafe extern "C" fn shutdown(ctx: *const c_void) {
     }
 }
 
-/// No extensions in this version.
-unsafe extern "C" fn query_ext(_: *const c_void, _: RStr<'_>) -> *const c_void {
-    std::ptr::null()
+/// Exclusive turns are served; the pointer says no more than that.
+unsafe extern "C" fn query_ext(ctx: *const c_void, name: RStr<'_>) -> *const c_void {
+    if name.as_str() == EXCLUSIVE_EXT { ctx } else { std::ptr::null() }
 }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use kompio::Handle;
 
+use crate::gate::Gate;
 use crate::plan::TlsPlan;
 
 use counters::Counters;
@@ -36,6 +37,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Worker's mail, named by the value of a notification.
 pub const NOTE_MAIL: u64 = 1;
+
+/// A gate opened, or this worker has it: the sweep that follows looks.
+pub const NOTE_GATE: u64 = 2;
 
 /// Something for a connection, or for a worker, from another thread.
 #[derive(Debug)]
@@ -197,6 +201,8 @@ pub struct Core {
     pub max_per_address: AtomicU32,
     /// Kinds of key events that anybody listens to, by store; lent to plugins.
     pub event_masks: Vec<AtomicU32>,
+    /// By store: lets one worker run turns while all others wait.
+    pub gates: Vec<Gate>,
     /// Threads for jobs that may block.
     pub offload: Offload,
     /// The event loop, once it runs.
@@ -239,6 +245,13 @@ impl Core {
             handle.notify(worker, NOTE_MAIL);
         }
         true
+    }
+
+    /// Tells a worker to look at the gates again.
+    pub fn knock(&self, worker: usize) {
+        if let Some(handle) = self.handle.get() {
+            handle.notify(worker, NOTE_GATE);
+        }
     }
 
     /// Takes a worker's mail.

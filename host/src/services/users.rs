@@ -113,6 +113,11 @@ impl Users {
         self.by_name.is_empty()
     }
 
+    /// Their names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().filter_map(|name| std::str::from_utf8(name).ok())
+    }
+
     /// `None` when there are no users and everybody may enter.
     #[must_use]
     pub fn check(&self, user: &[u8], password: &[u8]) -> Option<bool> {

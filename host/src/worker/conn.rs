@@ -24,6 +24,8 @@ pub(crate) mod flag {
     pub(crate) const CLOSING: u16 = 1 << 5;
     /// Its socket carries TLS records.
     pub(crate) const TLS: u16 = 1 << 6;
+    /// Waits for a turn that has the store for itself.
+    pub(crate) const ALONE: u16 = 1 << 7;
 }
 
 /// One connection of a worker.

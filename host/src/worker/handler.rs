@@ -191,6 +191,7 @@ impl EventHandler for Worker {
         for store in &mut self.stores {
             store.leave();
         }
+        self.leave_gates();
         let share = &self.crew.core.shares[self.id];
         share.sweeps.store(share.sweeps.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         share.asleep.store(about_to_sleep, Ordering::Relaxed);
@@ -203,6 +204,7 @@ impl EventHandler for Worker {
 
     fn on_stop(&mut self, ctx: &mut DriverCtx) {
         self.publish(ctx);
+        self.retire_from_gates();
         for protocol in self.protocols.iter_mut().chain(&mut self.prepared) {
             protocol.finish();
         }

@@ -11,6 +11,7 @@
 //! and exactly one `conn_drop`; nothing is allocated on the way of a small
 //! request; what a plugin asked for during a crossing happens after it.
 
+mod alone;
 mod arrivals;
 mod channel;
 mod conn;
@@ -109,10 +110,15 @@ pub struct Worker {
     mail: Vec<Mail>,
     #[expect(clippy::vec_box, reason = "mail is boxed, and a turn holds its address")]
     completed: Vec<Box<Completed>>,
+    /// Those that turns of the present crossing hold.
+    #[expect(clippy::vec_box, reason = "as above")]
+    completing: Vec<Box<Completed>>,
     pieces: Vec<(*mut u8, usize)>,
     refusals: Vec<Vec<u8>>,
     batch: u32,
     clock: Clock,
+    /// Somebody waits for a turn with a store for itself.
+    wants_alone: bool,
     scan_from: usize,
     /// Pinned bytes seen so far in the present look at all connections.
     pinned_bytes: u64,
@@ -211,10 +217,12 @@ impl Worker {
             outbox: Outbox::default(),
             mail: Vec::new(),
             completed: Vec::new(),
+            completing: Vec::new(),
             pieces: Vec::new(),
             refusals,
             batch: 0,
             clock,
+            wants_alone: false,
             scan_from: 0,
             pinned_bytes: 0,
             sessions: 0,

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 use core::ffi::c_void;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crucible_plugin_api::Status;
@@ -40,6 +41,12 @@ pub struct StoreSide {
     leave: Step,
     entered: bool,
     releases: Vec<u64>,
+    /// Inside the store's gate, until the sweep ends.
+    pub(crate) inside: bool,
+    /// Found the gate closed: turns wait in their lists.
+    pub(crate) held_back: bool,
+    /// Connections that wait for a turn with the store for itself, in order.
+    pub(crate) alone: VecDeque<u64>,
 }
 
 impl std::fmt::Debug for StoreSide {
@@ -93,6 +100,9 @@ impl StoreSide {
             leave: vt.leave(),
             entered: false,
             releases: Vec::new(),
+            inside: false,
+            held_back: false,
+            alone: VecDeque::new(),
         })
     }
 

@@ -29,8 +29,14 @@ impl Worker {
     /// Serves everything that is due.
     #[inline]
     pub(super) fn serve(&mut self, ctx: &mut DriverCtx) {
+        if self.wants_alone {
+            self.serve_alone(ctx);
+        }
         for p in 0..self.protocols.len() {
             while !self.protocols[p].ready.is_empty() {
+                if !self.pass_gate(self.protocols[p].store) {
+                    break;
+                }
                 let ready = std::mem::take(&mut self.protocols[p].ready);
                 let mut rest = &ready[..];
                 while !rest.is_empty() {
@@ -45,6 +51,13 @@ impl Worker {
                     side.ready = empty;
                 }
             }
+        }
+        if self.wants_alone {
+            self.serve_alone(ctx);
+        }
+        if !self.completed.is_empty() && self.protocols.iter().all(|side| side.ready.is_empty()) {
+            // Their connections are gone.
+            self.completed.clear();
         }
     }
 
@@ -72,7 +85,7 @@ impl Worker {
             }
             self.turns.clear();
             self.batch_of.clear();
-            self.completed.clear();
+            self.completing.clear();
             self.after_crossing(ctx, p);
         }
         &ready[taken..]
@@ -91,11 +104,10 @@ impl Worker {
             return self.protocols[p].later.push(due);
         }
         let (tls, filling) = (conn.has(flag::TLS), conn.has(flag::FILLING));
-        let blocked = conn.has(flag::BLOCKED);
-        if due.event == TurnEvent::DATA
-            && !(tls && filling)
-            && (blocked || filling || self.congested(ctx, token, tls))
-        {
+        let waits = conn.has(flag::BLOCKED | flag::ALONE);
+        // An event of another kind comes when these end, and with all the input.
+        let offers = due.event == TurnEvent::DATA || due.event == TurnEvent::EXCLUSIVE;
+        if offers && !(tls && filling) && (waits || filling || self.congested(ctx, token, tls)) {
             let conn = &mut self.conns[token.index()];
             if conn.has(flag::BLOCKED)
                 && !conn.has(flag::HELD)
@@ -125,8 +137,11 @@ impl Worker {
         };
         let done = match due.event {
             TurnEvent::COMPLETION => {
-                let found = self.completed.iter_mut().find(|done| done.op.conn_id == due.conn_id);
-                found.map_or(std::ptr::null_mut(), |done| &raw mut done.op)
+                let its = self.completed.iter().position(|done| done.op.conn_id == due.conn_id);
+                its.map_or(std::ptr::null_mut(), |at| {
+                    self.completing.push(self.completed.remove(at));
+                    &raw mut self.completing.last_mut().expect("pushed a line above").op
+                })
             }
             _ => std::ptr::null_mut(),
         };
@@ -221,7 +236,9 @@ impl Worker {
             conn.why = close_reason::PROTOCOL as u16;
             return self.close_gently(ctx, token);
         }
-        if said & verdict::MORE != 0 && !self.congested(ctx, token, tls) {
+        if said & verdict::EXCLUSIVE != 0 {
+            self.want_alone(token);
+        } else if said & verdict::MORE != 0 && !self.congested(ctx, token, tls) {
             if tls { self.again(ctx, token) } else { ctx.redeliver(token) }
         }
     }

@@ -38,6 +38,9 @@ impl TurnEvent {
     pub const HALF_CLOSE: Self = Self(6);
     /// The host is draining: finish what is begun, then close.
     pub const DRAIN: Self = Self(7);
+    /// The answer to [`verdict::EXCLUSIVE`]: until the crossing returns, no
+    /// other turn over this store runs, of any worker or protocol.
+    pub const EXCLUSIVE: Self = Self(8);
 }
 
 /// What the host does next with the connection.
@@ -60,7 +63,14 @@ pub mod verdict {
     /// Said once for a body; turns of other kinds may come meanwhile, without
     /// input.
     pub const BODY: u32 = 1 << 7;
+    /// The next request needs the store for itself: an EXCLUSIVE turn follows,
+    /// alone in its crossing, with the input that is left. Only where the host
+    /// knows [`EXCLUSIVE_EXT`](super::EXCLUSIVE_EXT).
+    pub const EXCLUSIVE: u32 = 1 << 8;
 }
+
+/// The name under which a host's `query_ext` shows that it serves exclusive turns.
+pub const EXCLUSIVE_EXT: &str = "crucible.exclusive.v1";
 
 /// A value spliced into the output by reference.
 #[repr(C)]

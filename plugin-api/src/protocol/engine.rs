@@ -25,7 +25,9 @@ use super::{After, CloseReason, ConnInfo, Event, Flow, Next, Protocol, Queue, Se
 use crate::abi::caps::Capabilities;
 use crate::abi::op::{Buf, ItemView, Op as RawOp, OpCode, item_kind};
 use crate::abi::status::Status;
-use crate::abi::turn::{KeyEvent as RawKeyEvent, Turn, TurnEvent, key_event, verdict};
+use crate::abi::turn::{
+    EXCLUSIVE_EXT, KeyEvent as RawKeyEvent, Turn, TurnEvent, key_event, verdict,
+};
 use crate::env::{KeyEvent, KeyEventKind};
 use crate::item::Item;
 use crate::op::Op;
@@ -90,7 +92,14 @@ pub(crate) struct Engine<P: Protocol> {
     /// What completed operations of this crossing point to.
     kept: Vec<Kept>,
     async_backend: bool,
+    /// Crossings so far, while some of them are timed.
+    crossings: u32,
+    /// The host serves exclusive turns.
+    can_exclude: bool,
 }
+
+/// Rounds of an exclusive turn before the others get theirs.
+const EXCLUSIVE_ROUNDS: u32 = 8;
 
 impl<P: Protocol> Engine<P> {
     pub(crate) fn new(protocol: &P, service: Service) -> Self {
@@ -102,6 +111,8 @@ impl<P: Protocol> Engine<P> {
             progress: Vec::new(),
             kept: Vec::new(),
             async_backend: service.capabilities().has(Capabilities::ASYNC),
+            crossings: 0,
+            can_exclude: service.env().knows(EXCLUSIVE_EXT),
             service,
         }
     }
@@ -137,7 +148,27 @@ impl<P: Protocol> Engine<P> {
     }
 
     /// Serves the turns. Every turn's out-fields are set, whatever happens.
+    #[inline]
     pub(crate) fn turns(&mut self, protocol: &P, turns: &mut [Turn]) {
+        if P::TIMED_EVERY != 0 {
+            self.crossings = self.crossings.wrapping_add(1);
+            if self.crossings.is_multiple_of(P::TIMED_EVERY) {
+                return self.turns_timed(protocol, turns);
+            }
+        }
+        self.turns_all(protocol, turns);
+    }
+
+    #[cold]
+    fn turns_timed(&mut self, protocol: &P, turns: &mut [Turn]) {
+        let _told_by_the_hook = guard(|| protocol.timing_begins(&mut self.worker));
+        let begun = std::time::Instant::now();
+        self.turns_all(protocol, turns);
+        let took = begun.elapsed();
+        let _told_by_the_hook = guard(|| protocol.timing_ends(&mut self.worker, took));
+    }
+
+    fn turns_all(&mut self, protocol: &P, turns: &mut [Turn]) {
         self.progress.clear();
         self.progress.resize(turns.len(), Progress::default());
         for i in 0..turns.len() {
@@ -150,8 +181,16 @@ impl<P: Protocol> Engine<P> {
                 self.begin(protocol, turns, i);
             }
         }
-        let mut first = 0;
+        // The host puts an exclusive turn into a crossing of its own.
+        let alone = turns.len() == 1 && turns[0].event == TurnEvent::EXCLUSIVE;
+        self.queue.exclusive = alone || !self.can_exclude;
+        let (mut first, mut rounds) = (0, 0);
         loop {
+            rounds += u32::from(alone);
+            if rounds > EXCLUSIVE_ROUNDS && self.progress[0].parse {
+                self.progress[0].parse = false;
+                self.progress[0].verdict |= verdict::MORE;
+            }
             first = self.parse_round(protocol, turns, first);
             if self.queue.plan.is_empty() {
                 break;
@@ -347,8 +386,12 @@ impl<P: Protocol> Engine<P> {
             self.queue.mark = (self.queue.ops.len(), plan);
             let parsed = protocol.parse(&mut self.worker, &mut conn.session, rest, &mut self.queue);
             conn.body = self.queue.body.take();
-            // A lie about input or body is a defect like a panic.
-            if parsed.consumed > rest.len() || parsed.next == Next::Body && !self.queue.began_body {
+            // A lie about input or body, or a wish that is granted already, is a defect like a
+            // panic.
+            if parsed.consumed > rest.len()
+                || parsed.next == Next::Body && !self.queue.began_body
+                || parsed.next == Next::Exclusive && self.queue.exclusive
+            {
                 return self.parse_failed(turn, i);
             }
             self.queue.cancel();
@@ -380,6 +423,11 @@ impl<P: Protocol> Engine<P> {
                     }
                 }
                 Next::Body => {}
+                Next::Exclusive => {
+                    progress.verdict |= verdict::EXCLUSIVE;
+                    progress.parse = false;
+                    return;
+                }
                 Next::Close => {
                     conn.closing = true;
                     progress.parse = false;
@@ -664,7 +712,8 @@ fn finish<P: Protocol>(turn: &mut Turn, progress: Progress) {
     {
         turn.verdict |= verdict::BODY;
     }
-    let goes_on = progress.verdict & verdict::MORE != 0 || conn.pending.is_some();
+    let goes_on =
+        progress.verdict & (verdict::MORE | verdict::EXCLUSIVE) != 0 || conn.pending.is_some();
     conn.closing |= match conn.ending {
         Ending::No => false,
         Ending::Input => !goes_on,

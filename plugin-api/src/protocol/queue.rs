@@ -79,6 +79,7 @@ pub struct Queue<'a, T> {
     bump: Bump,
     service: Service,
     one_at_a_time: bool,
+    pub(crate) exclusive: bool,
     _invariant: PhantomData<std::cell::Cell<&'a ()>>,
 }
 
@@ -98,6 +99,7 @@ impl<'a, T> Queue<'a, T> {
             bodies: Vec::new(),
             bump: Bump::default(),
             one_at_a_time: service.capabilities().has(Capabilities::ASYNC),
+            exclusive: false,
             service,
             _invariant: PhantomData,
         }
@@ -190,6 +192,16 @@ impl<'a, T> Queue<'a, T> {
         self.ops.len() >= ROUND_OPS
             || self.plan.len() >= ROUND_OPS
             || self.one_at_a_time && self.plan.last().is_some_and(|p| p.turn == self.turn)
+    }
+
+    /// True when nothing else runs over the store until this crossing returns,
+    /// on any worker, in any protocol: rounds, follow-ups and all. A command
+    /// that needs it and finds it false is left unconsumed with
+    /// [`super::Next::Exclusive`]. A host that cannot give it says true always.
+    #[must_use]
+    #[inline]
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
     }
 
     /// Copies bytes to memory that lives as long as the input does.

@@ -18,7 +18,7 @@ use crucible_plugin_api::abi::op::{Buf, ItemView, Op as RawOp, item_kind};
 use crucible_plugin_api::abi::tables::{
     ABI_MINOR, HostApi, HostApi_Ref, JobFn, StatFn, WorkerApi, WorkerApi_Ref,
 };
-use crucible_plugin_api::abi::turn::KeyEvent as RawKeyEvent;
+use crucible_plugin_api::abi::turn::{EXCLUSIVE_EXT, KeyEvent as RawKeyEvent};
 use crucible_plugin_api::re::abi_stable::prefix_type::PrefixTypeTrait;
 use crucible_plugin_api::re::abi_stable::std_types::RStr;
 use crucible_plugin_api::{Element, OwnedElements, Status};
@@ -308,7 +308,12 @@ unsafe extern "C" fn offload(ctx: *const c_void, run: JobFn, arg: *mut c_void) -
 
 unsafe extern "C" fn stats(ctx: *const c_void, receive: StatFn, arg: *mut c_void) {
     // SAFETY: see the module.
-    let stats = lock(&unsafe { host(ctx) }.stats).clone();
+    let host = unsafe { host(ctx) };
+    let mut stats = lock(&host.stats).clone();
+    for user in lock(&host.users).iter() {
+        let name = String::from_utf8_lossy(&user.name);
+        stats.push(("user".to_owned(), format!("{} {name}", user.listener)));
+    }
     for (name, value) in &stats {
         // SAFETY: the receiver reads the strings during the call only.
         unsafe { receive.0(arg, RStr::from(name.as_str()), RStr::from(value.as_str())) }
@@ -341,8 +346,8 @@ unsafe extern "C" fn shutdown(ctx: *const c_void) {
     unsafe { host(ctx) }.shutdown.store(true, Ordering::Relaxed);
 }
 
-unsafe extern "C" fn query_ext(_: *const c_void, _: RStr<'_>) -> *const c_void {
-    std::ptr::null()
+unsafe extern "C" fn query_ext(ctx: *const c_void, name: RStr<'_>) -> *const c_void {
+    if name.as_str() == EXCLUSIVE_EXT { ctx } else { std::ptr::null() }
 }
 
 unsafe extern "C" fn emit(ctx: *mut c_void, events: *const RawKeyEvent, n: u32) {

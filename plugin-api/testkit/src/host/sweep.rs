@@ -234,8 +234,17 @@ impl Inner {
         let due = |(_, c): &(&u64, &ConnState)| {
             c.protocol == protocol && c.worker == worker && c.is_due()
         };
-        let ids: Vec<u64> =
-            self.conns.iter().filter(due).map(|(id, _)| *id).take(self.options.turns_max).collect();
+        let alone = |(_, c): &(&u64, &ConnState)| {
+            c.due.front().is_some_and(|next| next.event == TurnEvent::EXCLUSIVE)
+        };
+        // An exclusive turn has its crossing for itself, before the others.
+        let ids: Vec<u64> = match self.conns.iter().filter(due).find(alone) {
+            Some((id, _)) => vec![*id],
+            None => {
+                let due = self.conns.iter().filter(due).map(|(id, _)| *id);
+                due.take(self.options.turns_max).collect()
+            }
+        };
         if ids.is_empty() {
             return false;
         }
@@ -316,6 +325,9 @@ impl Inner {
         conn.blocked = has(verdict::BLOCKED);
         conn.partial = has(verdict::PARTIAL);
         conn.fresh |= has(verdict::MORE);
+        if has(verdict::EXCLUSIVE) && !conn.due.iter().any(|d| d.event == TurnEvent::EXCLUSIVE) {
+            conn.event(TurnEvent::EXCLUSIVE, 0);
+        }
         write_out(conn, sink);
         if has(verdict::PAUSE) {
             if conn.reads {
