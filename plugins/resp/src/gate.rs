@@ -30,6 +30,8 @@ pub enum Gate {
     Done,
     /// It has to wait: it is not consumed.
     Wait,
+    /// It has to wait until the store is its own: it is not consumed.
+    Alone,
 }
 
 /// Commands that a listening RESP2 connection may send.
@@ -46,6 +48,12 @@ fn may_while_listening(command: Cmd) -> bool {
             | Cmd::Quit
             | Cmd::Reset
     )
+}
+
+/// Whether a command that wants the store for itself is to run now: in a transaction it is only
+/// gathered, and who may not do anything keeps nobody waiting.
+pub(crate) fn runs_now(command: Cmd, session: &Session) -> bool {
+    !session.is(mode::UNAUTHENTICATED) && session.is(mode::MULTI) == (command == Cmd::Exec)
 }
 
 /// Commands that are refused between MULTI and EXEC.

@@ -25,12 +25,14 @@ pub mod settings;
 pub mod structs;
 pub mod table;
 pub mod ticket;
+pub mod timing;
 pub mod value;
 pub mod worker;
 pub mod write;
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crucible_plugin_api::{
     After, Capabilities, CloseReason, CommandInfo, ConnInfo, Env, Event, Flow, KeyEvent,
@@ -43,7 +45,7 @@ use crate::error::Refusal;
 use crate::exec::{Pushed, streams};
 use crate::frame::plain::{self, Plain};
 use crate::frame::{Args, Limits, Next, Parser, Span};
-use crate::gate::Gate;
+use crate::gate::{Gate, runs_now};
 use crate::hub::Hub;
 use crate::hub::clients::Message;
 use crate::hub::stats::WorkerStats;
@@ -54,6 +56,7 @@ use crate::settings::Settings;
 use crate::structs::blocking::{self, Nudge};
 use crate::table::{Cmd, Need, arity_fits, flag};
 use crate::ticket::Ticket;
+use crate::timing::{TIMED_EVERY, Timing};
 use crate::worker::Worker;
 use crate::write::{SHORT_LEN_BYTES_MAX, Version, Writer};
 
@@ -133,8 +136,12 @@ impl Resp {
                             Ok(command) => stats.called(command),
                             Err(command) => stats.rejected(command),
                         }
-                    } else if self.command(worker, session, args, queue) == Gate::Wait {
-                        return Parsed::stopped(consumed);
+                    } else {
+                        match self.command(worker, session, args, queue) {
+                            Gate::Run | Gate::Done => {}
+                            Gate::Wait => return Parsed::stopped(consumed),
+                            Gate::Alone => return Parsed::with(consumed, Go::Exclusive),
+                        }
                     }
                     consumed += len;
                     if queue.should_stop() {
@@ -240,6 +247,9 @@ impl Resp {
             self.hub.stats.of(worker.id).rejected(command);
             self.refuse(session, &Refusal::Arity(spec.name.to_owned()), queue);
             return Gate::Done;
+        }
+        if spec.is(flag::ISOLATED) && !queue.is_exclusive() && runs_now(command, session) {
+            return Gate::Alone;
         }
         if session.mode != 0 || self.hub.attention.load(Ordering::Relaxed) != 0 {
             match self.gate(command, worker, session, args, queue) {
@@ -350,6 +360,7 @@ impl Protocol for Resp {
     type Worker = Worker;
     type Session = Session;
     type Ticket = Ticket;
+    const TIMED_EVERY: u32 = TIMED_EVERY;
 
     fn create(settings: Settings, env: &Env) -> Result<Self, PluginError> {
         let cluster = settings
@@ -418,6 +429,7 @@ impl Protocol for Resp {
             parser: None,
             latest: 0,
             random_cursor: 0,
+            timing: Timing::default(),
             random_state: 0x9e37_79b9_7f4a_7c15 ^ service.ctx().now_ms() << 8 ^ u64::from(id),
         }
     }
@@ -596,6 +608,16 @@ impl Protocol for Resp {
                 | KeyEventKind::TOUCHED.0;
         }
         kinds
+    }
+
+    fn timing_begins(&self, worker: &mut Worker) {
+        let id = worker.id;
+        worker.timing.begin(&self.hub, id);
+    }
+
+    fn timing_ends(&self, worker: &mut Worker, took: Duration) {
+        let id = worker.id;
+        worker.timing.end(&self.hub, id, took);
     }
 
     fn key_events(&self, worker: &mut Worker, events: &[KeyEvent<'_>]) {

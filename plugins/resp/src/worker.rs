@@ -4,6 +4,7 @@
 use crucible_plugin_api::{Capabilities, Service};
 
 use crate::frame::Parser;
+use crate::timing::Timing;
 
 /// A worker.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Worker {
     pub parser: Option<Box<Parser>>,
     /// The latest command that was parsed, by row.
     pub latest: u8,
+    /// The crossing that is timed, if this one is.
+    pub timing: Timing,
     /// Where RANDOMKEY goes on.
     pub random_cursor: u64,
     /// State of the pseudo random numbers.

@@ -50,6 +50,14 @@ fn clients_must_authenticate_where_users_exist() {
     expect(&conn, "GET k", noauth);
     expect(&conn, "AUTH secret", "+OK");
     expect(&conn, "ACL WHOAMI", "$7 default");
+    expect(&conn, "ACL USERS", "*2 $7 default $3 ann");
+    let of = |user: &str| format!("user {user} on ~* &* +@all");
+    let list = format!("*2\r\n$27\r\n{}\r\n$23\r\n{}\r\n", of("default"), of("ann"));
+    conn.expect(&command("ACL LIST"), list.as_bytes());
+    let ann = "*12 $5 flags *1 $2 on $9 passwords *0 $8 commands $5 +@all $4 keys $2 ~* \
+               $8 channels $2 &* $9 selectors *0";
+    expect(&conn, "ACL GETUSER ann", ann);
+    expect(&conn, "ACL GETUSER nobody", "$-1");
     let other = host.connect(resp);
     other.expect(b"*11\r\n", b"-ERR Protocol error: unauthenticated multibulk length\r\n");
     assert!(other.is_closed());

@@ -1,7 +1,7 @@
 //! Key commands, as tables of commands and replies.
 
 mod common;
-use common::{expect, host, script};
+use common::{command, expect, host, script};
 
 #[test]
 fn expire_conditions_hold() {
@@ -148,4 +148,19 @@ fn memory_usage_counts_key_value_and_header() {
     common::expect(&conn, "SET n 10", "+OK");
     common::expect(&conn, "MEMORY USAGE n", ":17");
     common::expect(&conn, "MEMORY USAGE none", "$-1");
+}
+
+#[test]
+fn the_idle_time_is_the_stores_and_asking_for_it_is_no_use() {
+    let (host, resp) = host("{}", "{}");
+    let conn = host.connect(resp);
+    expect(&conn, "SET k v", "+OK");
+    host.advance_ms(61_000);
+    expect(&conn, "OBJECT IDLETIME k", ":61");
+    expect(&conn, "EXISTS k", ":1");
+    expect(&conn, "OBJECT IDLETIME k", ":61");
+    assert!(conn.ask(&command("OBJECT FREQ k")).starts_with(b":"));
+    expect(&conn, "GET k", "$1 v");
+    expect(&conn, "OBJECT IDLETIME k", ":0");
+    expect(&conn, "OBJECT IDLETIME none", "$-1");
 }

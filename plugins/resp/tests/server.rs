@@ -171,3 +171,33 @@ fn commands_that_run_alone_are_timed() {
     expect(&conn, "SLOWLOG GET -2", "-ERR count should be greater than or equal to -1");
     expect(&conn, "SLOWLOG RESET", "+OK");
 }
+
+#[test]
+fn commands_that_run_in_batches_have_a_part_of_their_batchs_time() {
+    let (host, resp) = host("{}", "{}");
+    let conn = host.connect(resp);
+    for _ in 0..100 {
+        let _answers = conn.ask(&[command("SET k v"), command("GET k").repeat(9)].concat());
+    }
+    let stats = String::from_utf8(conn.ask(&command("INFO all"))).unwrap();
+    let line = |name: &str| stats.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
+    let number = |text: &str, name: &str| -> f64 {
+        let (_, rest) = text.split_once(name).unwrap();
+        rest.split(',').next().unwrap().parse().unwrap()
+    };
+    let get = line("cmdstat_get:");
+    assert_eq!(number(get, "calls="), 900.0, "{get}");
+    assert!(number(get, "usec_per_call=") > 0.0, "{get}");
+    let wanted = number(get, "usec_per_call=") * 900.0;
+    assert!((number(get, "usec=") - wanted).abs() <= 900.0 * 0.005 + 1.0, "{get}");
+    assert!(line("latency_percentiles_usec_get:").starts_with("p50="), "{stats}");
+    let shown = String::from_utf8(conn.ask(&command("LATENCY HISTOGRAM get set"))).unwrap();
+    // Of 100 batches of ten, some were timed whole.
+    let calls: Vec<u64> = shown
+        .split("calls\r\n:")
+        .skip(1)
+        .map(|rest| rest.split("\r\n").next().unwrap().parse().unwrap())
+        .collect();
+    let [get, set] = calls[..] else { panic!("{shown}") };
+    assert!(set >= 1 && get == 9 * set, "{shown}");
+}

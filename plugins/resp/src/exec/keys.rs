@@ -71,8 +71,8 @@ pub(super) fn persist<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) {
     q.command(Op::touch(args.at(1), 0).opts(Opts::IF_TTL), Ticket::Flag);
 }
 
-/// The value is taken away from its key, as one step, then stored under the other one: no update
-/// of the old key is lost, and no value is ever under both.
+/// The value is taken away from its key, then stored under the other one. Nobody sees the moment
+/// between: the command runs while the store is its own.
 pub(super) fn rename<'a>(command: Cmd, args: Args<'a, '_>, q: Ops<'_, 'a>) {
     let (from, to) = (args.at(1), args.at(2));
     let target = if command == Cmd::Rename { Target::Replace } else { Target::Spare };
@@ -233,7 +233,8 @@ pub(super) fn restore<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
 
 pub(super) fn watch<'a>(args: Args<'a, '_>, q: Ops<'_, 'a>) {
     for key in args.from(1) {
-        q.op(Op::meta(key));
+        // The token is looked at again by EXEC: an eviction's move must not change it.
+        q.op(Op::meta(key).opts(Opts::WANT_CAS));
     }
     q.end_barrier(Ticket::Watched);
 }

@@ -1,8 +1,8 @@
 //! Commands that took long, and how long commands of their kind take.
 //!
-//! Commands of the store run in batches, many connections at once, so that no time belongs to one
-//! of them; they are not timed. What runs alone is: walks over the keys, flushes, descriptions.
-//! Called by `reply` around such commands.
+//! What runs alone (walks over the keys, flushes, descriptions) is timed by `reply`, each call.
+//! Commands of the store run in batches, many connections at once: `timing` shares a batch's time
+//! out among them, for some of the batches. Only what runs alone can be an entry of the log.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,10 +41,35 @@ pub struct Entry {
 pub struct Times {
     /// Times it was timed.
     pub calls: u64,
-    /// Sum in microseconds.
-    pub sum_us: u64,
+    /// Sum in nanoseconds.
+    pub sum_ns: u64,
     /// Calls that took up to 2^i microseconds, and more than 2^(i-1).
     pub buckets: [u64; 32],
+}
+
+impl Times {
+    fn add(&mut self, calls: u64, each_ns: u64) {
+        self.calls += calls;
+        self.sum_ns += calls * each_ns;
+        let bucket = each_ns.div_ceil(1000).max(1).next_power_of_two().trailing_zeros() as usize;
+        self.buckets[bucket.min(31)] += calls;
+    }
+
+    /// Microseconds of one call, on average.
+    pub fn each_us(&self) -> f64 {
+        self.sum_ns as f64 / 1000.0 / self.calls.max(1) as f64
+    }
+
+    /// The bound in microseconds that this share of the calls kept to, 0.0 to 1.0.
+    pub fn percentile_us(&self, share: f64) -> u64 {
+        let wanted = (self.calls as f64 * share).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let found = self.buckets.iter().position(|n| {
+            seen += n;
+            seen >= wanted
+        });
+        1 << found.unwrap_or(0)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -75,11 +100,7 @@ impl Slowlog {
         who: impl FnOnce() -> (String, String),
     ) {
         let mut state = self.lock();
-        let times = state.times.entry(command as u8).or_default();
-        times.calls += 1;
-        times.sum_us += took_us;
-        let bucket = took_us.max(1).next_power_of_two().trailing_zeros() as usize;
-        times.buckets[bucket.min(31)] += 1;
+        state.times.entry(command as u8).or_default().add(1, took_us.saturating_mul(1000));
         if took_us < SLOWER_THAN_US {
             return;
         }
@@ -90,6 +111,14 @@ impl Slowlog {
             state.entries.pop_back();
         }
         state.entries.push_front(Entry { id, at_s, took_us, args: cut(args), addr, name });
+    }
+
+    /// Commands that ran together took so long each.
+    pub fn shared(&self, ran: &[(Cmd, u64)], each_ns: u64) {
+        let mut state = self.lock();
+        for (command, calls) in ran {
+            state.times.entry(*command as u8).or_default().add(*calls, each_ns);
+        }
     }
 
     /// The latest entries, newest first.
@@ -163,6 +192,13 @@ mod tests {
         assert_eq!(entry.args[31], b"... (9 more arguments)");
         let times = log.times(Cmd::Keys).unwrap();
         assert_eq!((times.calls, times.buckets[4], times.buckets[14]), (201, 1, 200));
+        log.shared(&[(Cmd::Get, 99), (Cmd::Set, 1)], 250);
+        log.shared(&[(Cmd::Get, 1)], 3_000_000);
+        let get = log.times(Cmd::Get).unwrap();
+        assert_eq!((get.calls, get.buckets[0], get.buckets[12]), (100, 99, 1));
+        assert_eq!((get.percentile_us(0.5), get.percentile_us(0.99)), (1, 1));
+        assert_eq!(get.percentile_us(0.999), 4096);
+        assert!((get.each_us() - 30.2475).abs() < 1e-9, "{}", get.each_us());
         log.reset();
         assert!(log.is_empty());
     }

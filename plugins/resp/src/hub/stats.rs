@@ -81,6 +81,11 @@ impl WorkerStats {
         bump(&self.commands[command as usize].calls, n);
     }
 
+    /// Times a command ran on this worker.
+    pub fn calls(&self, command: Cmd) -> u64 {
+        self.commands[command as usize].calls.load(Ordering::Relaxed)
+    }
+
     /// A command answered an error.
     pub fn failed(&self, command: Cmd) {
         bump(&self.commands[command as usize].failed, 1);

@@ -127,6 +127,14 @@ fn section(cx: &Cx<'_, '_>, name: &str, host: &Facts, backend: &Facts) -> Lines 
             let errors = cx.resp.hub.stats.errors().into_iter();
             errors.map(|(code, n)| (format!("errorstat_{code}"), format!("count={n}"))).collect()
         }
+        "latencystats" => Cmd::all()
+            .filter_map(|command| Some((command, cx.resp.hub.slowlog.times(command)?)))
+            .map(|(command, times)| {
+                let [half, most, nearly_all] = [0.5, 0.99, 0.999].map(|p| times.percentile_us(p));
+                let name = format!("latency_percentiles_usec_{}", command.spec().name);
+                (name, format!("p50={half}.000,p99={most}.000,p99.9={nearly_all}.000"))
+            })
+            .collect(),
         "cluster" => {
             lines(&[("cluster_enabled", if cx.resp.cluster.is_some() { "1" } else { "0" })])
         }
@@ -244,12 +252,12 @@ fn command_stats(cx: &Cx<'_, '_>) -> Lines {
     for command in Cmd::all() {
         let sums = cx.resp.hub.stats.command(command);
         if sums.calls + sums.rejected > 0 {
-            // Commands of the store run in batches, so that no time belongs to one of them alone.
-            let times = cx.resp.hub.slowlog.times(command).unwrap_or_default();
-            let each = times.sum_us as f64 / times.calls.max(1) as f64;
+            // Not every call is timed: the sum is that of the calls that were, carried over to all.
+            let each = cx.resp.hub.slowlog.times(command).unwrap_or_default().each_us();
+            let sum = (each * sums.calls as f64).round();
             let text = format!(
-                "calls={},usec={},usec_per_call={each:.2},rejected_calls={},failed_calls={}",
-                sums.calls, times.sum_us, sums.rejected, sums.failed
+                "calls={},usec={sum},usec_per_call={each:.2},rejected_calls={},failed_calls={}",
+                sums.calls, sums.rejected, sums.failed
             );
             push(&mut out, &format!("cmdstat_{}", command.spec().name), text);
         }

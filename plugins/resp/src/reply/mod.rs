@@ -373,10 +373,15 @@ fn object_fact<S: Sink + ?Sized>(cx: &Cx<'_, '_>, fact: u8, op: &Op<'_>, w: &mut
     match (fact, op.item()) {
         (_, None) => w.null(),
         (b'r', Some(_)) => w.int(1),
-        (b'f', Some(item)) => w.int(i64::from(item.was_seen())),
-        (_, Some(_)) => {
-            cx.error(w, "ERR this backend keeps no access times; OBJECT IDLETIME is not available");
-        }
+        (b'f', Some(item)) => w.int(i64::from(item.hits())),
+        (_, Some(item)) => match item.idle_s() {
+            Some(seconds) => w.int(i64::from(seconds)),
+            None => {
+                let text =
+                    "ERR this backend keeps no access times; OBJECT IDLETIME is not available";
+                cx.error(w, text);
+            }
+        },
     }
 }
 

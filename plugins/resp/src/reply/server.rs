@@ -22,8 +22,10 @@ pub(super) fn run<'a, S: Sink + ?Sized>(
     let args = carried(ops);
     let began = std::time::Instant::now();
     let after = dispatch(cx, command, &args, w);
+    let took = began.elapsed();
+    cx.worker.timing.ran_alone(command, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     if !command.spec().is(flag::SKIP_SLOWLOG) && command != Cmd::Auth && command != Cmd::Hello {
-        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let client = &cx.session.client;
         cx.resp.hub.slowlog.took(command, took_us, cx.queue.now_ms() / 1000, &args, || {
             (client.addr(), client.names().name)
@@ -278,62 +280,85 @@ fn shutdown<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Write
     After::Close
 }
 
+/// The users of a listener, by name; one who may do everything where there are none.
+fn users(cx: &Cx<'_, '_>) -> Vec<String> {
+    let listener = cx.session.client.listener.to_string();
+    let mut names = Vec::new();
+    cx.resp.hub.env.host_stats(&mut |name, value| {
+        if name == "user"
+            && let Some((of, user)) = value.split_once(' ')
+            && of == listener
+        {
+            names.push(user.to_owned());
+        }
+    });
+    if names.is_empty() {
+        names.push(cx.session.client.names().user.clone());
+    }
+    names
+}
+
+/// ACL: every user may do everything, once authenticated; hashes of passwords are not shown.
 fn acl<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, sub: &str, args: &[&[u8]], w: &mut Writer<'_, S>) {
-    let user = cx.session.client.names().user;
     let has_users = cx.resp.needs_login(cx.session.client.listener);
     match sub {
-        "whoami" => w.bulk(user.as_bytes()),
+        "whoami" => w.bulk(cx.session.client.names().user.as_bytes()),
         "users" => {
-            w.array(1);
-            w.bulk(user.as_bytes());
+            let users = users(cx);
+            w.array(users.len());
+            for user in users {
+                w.bulk(user.as_bytes());
+            }
         }
         "list" => {
             let password = if has_users { "" } else { " nopass" };
-            w.array(1);
-            w.bulk(format!("user {user} on{password} ~* &* +@all").as_bytes());
+            let users = users(cx);
+            w.array(users.len());
+            for user in users {
+                w.bulk(format!("user {user} on{password} ~* &* +@all").as_bytes());
+            }
         }
-        "cat" => match args.get(2) {
-            None => {
-                w.array(describe::CATEGORIES.len());
-                for category in describe::CATEGORIES {
-                    w.bulk(category.as_bytes());
-                }
+        "cat" => acl_categories(cx, args, w),
+        _ if !users(cx).iter().any(|user| user.as_bytes() == args[2]) => w.null(),
+        _ => {
+            w.map(6);
+            w.bulk(b"flags");
+            w.set(if has_users { 1 } else { 2 });
+            w.bulk(b"on");
+            if !has_users {
+                w.bulk(b"nopass");
             }
-            Some(category) => {
-                let name = format!("@{}", String::from_utf8_lossy(category).to_ascii_lowercase());
-                if !describe::CATEGORIES.contains(&&name[1..]) {
-                    let category = crate::error::quote(category);
-                    return cx.error(w, &format!("ERR Unknown category '{category}'"));
-                }
-                let all = cx.resp.served().iter();
-                let named: Vec<_> =
-                    all.filter(|c| describe::categories(**c).contains(&name.as_str())).collect();
-                w.array(named.len());
-                for command in named {
-                    w.bulk(command.spec().name.as_bytes());
-                }
+            w.bulk(b"passwords");
+            w.array(0);
+            for (name, value) in [("commands", "+@all"), ("keys", "~*"), ("channels", "&*")] {
+                w.bulk(name.as_bytes());
+                w.bulk(value.as_bytes());
             }
-        },
-        _ => match args[2] == user.as_bytes() {
-            false => w.null(),
-            true => {
-                w.map(6);
-                w.bulk(b"flags");
-                w.set(if has_users { 1 } else { 2 });
-                w.bulk(b"on");
-                if !has_users {
-                    w.bulk(b"nopass");
-                }
-                w.bulk(b"passwords");
-                w.array(0);
-                for (name, value) in
-                    [("commands", "+@all"), ("keys", "~*"), ("channels", "&*"), ("selectors", "")]
-                {
-                    w.bulk(name.as_bytes());
-                    if name == "selectors" { w.array(0) } else { w.bulk(value.as_bytes()) }
-                }
-            }
-        },
+            w.bulk(b"selectors");
+            w.array(0);
+        }
+    }
+}
+
+fn acl_categories<S: Sink + ?Sized>(cx: &Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
+    let Some(category) = args.get(2) else {
+        w.array(describe::CATEGORIES.len());
+        for category in describe::CATEGORIES {
+            w.bulk(category.as_bytes());
+        }
+        return;
+    };
+    let name = format!("@{}", String::from_utf8_lossy(category).to_ascii_lowercase());
+    if !describe::CATEGORIES.contains(&&name[1..]) {
+        let category = crate::error::quote(category);
+        return cx.error(w, &format!("ERR Unknown category '{category}'"));
+    }
+    let all = cx.resp.served().iter();
+    let named: Vec<_> =
+        all.filter(|c| describe::categories(**c).contains(&name.as_str())).collect();
+    w.array(named.len());
+    for command in named {
+        w.bulk(command.spec().name.as_bytes());
     }
 }
 

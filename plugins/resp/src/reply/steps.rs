@@ -1,5 +1,7 @@
 //! Commands of several steps: RENAME, COPY, BITOP, MSETNX, MSETEX. Each step is one round of
-//! operations; nothing else of the connection runs between them.
+//! operations; nothing else runs between them, because the store is the command's own until it is
+//! done. What a step does when another writer was faster matters only where a host cannot give
+//! that.
 
 use std::collections::HashSet;
 

@@ -1,9 +1,10 @@
 //! WATCH, MULTI, EXEC, DISCARD.
 //!
 //! WATCH notes the token of each key, EXEC reads them again and runs nothing when one has changed.
-//! The usual transaction, one SET of one watched key, is exact against everybody: the SET carries
-//! the token as its condition. Longer ones run right behind the look at the tokens; a write by
-//! another worker in that moment is not seen.
+//! From that look to the last command the store is EXEC's own (`Queue::is_exclusive`), so that no
+//! other connection, worker or protocol acts or looks in between. On a host or a backend that
+//! cannot give it that, the usual transaction, one SET of one watched key, is exact all the same:
+//! the SET carries the token as its condition.
 //!
 //! ```text
 //!  WATCH ─> tokens     MULTI ─> queue commands ─> EXEC ─> tokens again ─> run, in rounds, in order

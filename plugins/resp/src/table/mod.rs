@@ -53,6 +53,9 @@ pub mod flag {
     pub const NO_MULTI: u32 = 1 << 17;
     /// May name no key at all.
     pub const NO_MANDATORY_KEYS: u32 = 1 << 18;
+    /// Takes several steps that nobody may see half of: it runs while the store is its own. Ours;
+    /// clients are not told.
+    pub const ISOLATED: u32 = 1 << 19;
 
     /// Names in the order in which Redis lists them.
     pub(super) const NAMES: [(u32, &str); 19] = [

@@ -2,9 +2,10 @@
 //! Redis 7 and Valkey 9, so that clients which ask `COMMAND` route and validate as they are used to.
 
 use super::flag::{
-    ADMIN as ADM, ALLOW_BUSY as AB, BLOCKING as BLK, DENYOOM as OOM, FAST as F, LOADING as LD,
-    MOVABLEKEYS as MV, NO_AUTH as NA, NO_MANDATORY_KEYS as NMK, NO_MULTI as NM, NOSCRIPT as NS,
-    PUBSUB as PS, READONLY as R, SKIP_MONITOR as SKM, SKIP_SLOWLOG as SKS, STALE as ST, WRITE as W,
+    ADMIN as ADM, ALLOW_BUSY as AB, BLOCKING as BLK, DENYOOM as OOM, FAST as F, ISOLATED as ISO,
+    LOADING as LD, MOVABLEKEYS as MV, NO_AUTH as NA, NO_MANDATORY_KEYS as NMK, NO_MULTI as NM,
+    NOSCRIPT as NS, PUBSUB as PS, READONLY as R, SKIP_MONITOR as SKM, SKIP_SLOWLOG as SKS,
+    STALE as ST, WRITE as W,
 };
 use super::key_use::{
     ACCESS as ACC, DELETE as DEL, INSERT as INS, NOT_KEY as NOK, OW, RM, RO, RW, UPDATE as UPD,
@@ -75,8 +76,8 @@ commands! {
     Lcs "lcs" -3, R, Keys::of(1, 2, 1), RO|ACC, String, "7.0.0", Store, "key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN]", "The longest common subsequence of two values", &[];
     Mget "mget" -2, R|F, KS, RO|ACC, String, "1.0.0", Store, "key [key ...]", "The values of several keys", &[];
     Mset "mset" -3, W|OOM, Keys::of(1, -1, 2), OW|UPD, String, "1.0.1", Store, "key value [key value ...]", "Sets several keys", &[];
-    Msetex "msetex" -4, W|OOM|MV, NO, 0, String, "9.1.0", Store, "numkeys key value [key value ...] [NX|XX] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]", "Sets several keys with one time to live", &[];
-    Msetnx "msetnx" -3, W|OOM, Keys::of(1, -1, 2), OW|INS, String, "1.0.1", Store, "key value [key value ...]", "Sets several keys when none of them is present", &[];
+    Msetex "msetex" -4, W|OOM|MV|ISO, NO, 0, String, "9.1.0", Store, "numkeys key value [key value ...] [NX|XX] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]", "Sets several keys with one time to live", &[];
+    Msetnx "msetnx" -3, W|OOM|ISO, Keys::of(1, -1, 2), OW|INS, String, "1.0.1", Store, "key value [key value ...]", "Sets several keys when none of them is present", &[];
     Psetex "psetex" 4, W|OOM, K1, OW|UPD, String, "2.6.0", Store, "key milliseconds value", "Sets a value with a time to live in milliseconds", &[];
     Set "set" -3, W|OOM, K1, RW|ACC|UPD|VAR, String, "1.0.0", Store, "key value [NX|XX|IFEQ comparison-value] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]", "Sets a value, under a condition and with a time to live if asked", &[];
     Setex "setex" 4, W|OOM, K1, OW|UPD, String, "2.0.0", Store, "key seconds value", "Sets a value with a time to live in seconds", &[];
@@ -88,12 +89,12 @@ commands! {
     Bitcount "bitcount" -2, R, K1, RO|ACC, Bitmap, "2.6.0", Store, "key [start end [BYTE|BIT]]", "Counts the set bits of a value or of a range of it", &[];
     Bitfield "bitfield" -2, W|OOM, K1, RW|ACC|UPD|VAR, Bitmap, "3.2.0", Modify, "key [GET encoding offset | [OVERFLOW WRAP|SAT|FAIL] SET encoding offset value|INCRBY encoding offset increment ...]", "Reads and changes integers of any width inside a value", &[];
     BitfieldRo "bitfield_ro" -2, R|F, K1, RO|ACC, Bitmap, "6.0.0", Store, "key [GET encoding offset ...]", "Reads integers of any width inside a value", &[];
-    Bitop "bitop" -4, W|OOM, Keys::of(2, -1, 1), OW|UPD, Bitmap, "2.6.0", Store, "AND|OR|XOR|NOT destkey key [key ...]", "Stores the bitwise combination of values", &[];
+    Bitop "bitop" -4, W|OOM|ISO, Keys::of(2, -1, 1), OW|UPD, Bitmap, "2.6.0", Store, "AND|OR|XOR|NOT destkey key [key ...]", "Stores the bitwise combination of values", &[];
     Bitpos "bitpos" -3, R, K1, RO|ACC, Bitmap, "2.8.7", Store, "key bit [start [end [BYTE|BIT]]]", "Finds the first set or clear bit", &[];
     Getbit "getbit" 3, R|F, K1, RO|ACC, Bitmap, "2.2.0", Store, "key offset", "One bit of a value", &[];
     Setbit "setbit" 4, W|OOM, K1, RW|ACC|UPD, Bitmap, "2.2.0", Modify, "key offset value", "Sets or clears one bit of a value", &[];
     // generic
-    Copy "copy" -3, W|OOM, Keys::of(1, 2, 1), RO|ACC, Generic, "6.2.0", Store, "source destination [DB destination-db] [REPLACE]", "Copies a value with its time to live to another key", &[];
+    Copy "copy" -3, W|OOM|ISO, Keys::of(1, 2, 1), RO|ACC, Generic, "6.2.0", Store, "source destination [DB destination-db] [REPLACE]", "Copies a value with its time to live to another key", &[];
     Del "del" -2, W, KS, RM|DEL, Generic, "1.0.0", Store, "key [key ...]", "Removes keys", &[];
     Dump "dump" 2, R, K1, RO|ACC, Generic, "2.6.0", Store, "key", "Serializes a value in the format of a snapshot", &[];
     Exists "exists" -2, R|F, KS, RO, Generic, "1.0.0", Store, "key [key ...]", "Counts how many of the keys are present", &[];
@@ -108,8 +109,8 @@ commands! {
     Pexpiretime "pexpiretime" 2, R|F, K1, RO|ACC, Generic, "7.0.0", Store, "key", "The time of death in milliseconds of unix time", &[];
     Pttl "pttl" 2, R|F, K1, RO|ACC, Generic, "2.6.0", Store, "key", "The time to live in milliseconds", &[];
     Randomkey "randomkey" 1, R, NO, 0, Generic, "1.0.0", Scan, "", "A key picked at random", &[];
-    Rename "rename" 3, W, Keys::of(1, 2, 1), RW|ACC|DEL, Generic, "1.0.0", Store, "key newkey", "Gives a value another key", &[];
-    Renamenx "renamenx" 3, W|F, Keys::of(1, 2, 1), RW|ACC|DEL, Generic, "1.0.0", Store, "key newkey", "Gives a value another key when that is absent", &[];
+    Rename "rename" 3, W|ISO, Keys::of(1, 2, 1), RW|ACC|DEL, Generic, "1.0.0", Store, "key newkey", "Gives a value another key", &[];
+    Renamenx "renamenx" 3, W|F|ISO, Keys::of(1, 2, 1), RW|ACC|DEL, Generic, "1.0.0", Store, "key newkey", "Gives a value another key when that is absent", &[];
     Restore "restore" -4, W|OOM, K1, OW|UPD, Generic, "2.6.0", Store, "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]", "Stores a value that DUMP serialized", &[];
     Scan "scan" -2, R, NO, 0, Generic, "2.8.0", Scan, "cursor [MATCH pattern] [COUNT count] [TYPE type]", "Walks over the keys in steps", &[];
     Sort "sort" -2, W|OOM|MV, K1, RO|ACC, Generic, "1.0.0", Structure(List), "key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA] [STORE destination]", "Sorts the elements of a list, set or sorted set, and may store the result", &[];
@@ -148,7 +149,7 @@ commands! {
     Time "time" 1, LD|ST|F, NO, 0, Server, "2.6.0", Nothing, "", "The clock of the server", &[];
     // transactions
     Discard "discard" 1, NS|LD|ST|F|AB, NO, 0, Transactions, "2.0.0", Nothing, "", "Drops a transaction that was begun", &[];
-    Exec "exec" 1, NS|LD|ST|SKS, NO, 0, Transactions, "1.2.0", Nothing, "", "Runs the commands of a transaction", &[];
+    Exec "exec" 1, NS|LD|ST|SKS|ISO, NO, 0, Transactions, "1.2.0", Nothing, "", "Runs the commands of a transaction", &[];
     Multi "multi" 1, NS|LD|ST|F|AB, NO, 0, Transactions, "1.2.0", Nothing, "", "Begins a transaction", &[];
     Unwatch "unwatch" 1, NS|LD|ST|F|AB, NO, 0, Transactions, "2.2.0", Nothing, "", "Forgets the watched keys", &[];
     Watch "watch" -2, NS|LD|ST|F|AB, KS, RO, Transactions, "2.2.0", Store, "key [key ...]", "Makes the next transaction depend on keys staying unchanged", &[];
