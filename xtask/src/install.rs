@@ -53,6 +53,12 @@ pub(crate) const JAVAC: Tool = Tool { program: "javac", package: "default-jdk-he
 /// The memcache client of Java programs.
 pub(crate) const SPYMEMCACHED: Tool =
     Tool { program: "/usr/share/java/spymemcached.jar", package: "libspymemcached-java" };
+/// Runs ioredis' flow.
+pub(crate) const NODE: Tool = Tool { program: "node", package: "nodejs" };
+/// Installs ioredis.
+const NPM: Tool = Tool { program: "npm", package: "npm" };
+/// The client of Node programs, one version.
+const IOREDIS: &str = "ioredis@5.11.1";
 /// Runs the client flows.
 pub(crate) const PYTHON: Tool = Tool { program: "python3", package: "python3" };
 
@@ -154,6 +160,23 @@ pub(crate) fn client_python() -> Result<PathBuf, Failure> {
     fs::write(&stamp, wanted)
         .map_err(|error| format!("cannot write {}: {error}", stamp.display()))?;
     Ok(python)
+}
+
+/// Where Node finds the packages that flows use. Made once for each version.
+pub(crate) fn node_modules() -> Result<PathBuf, Failure> {
+    let home = paths::tools_dir().join(IOREDIS.replace('@', "-"));
+    let modules = home.join("node_modules");
+    if modules.join("ioredis/package.json").is_file() {
+        return Ok(modules);
+    }
+    programs(&[NODE, NPM])?;
+    println!("xtask: installing {IOREDIS}");
+    let mut npm = Command::new(find("npm").ok_or("npm is missing")?);
+    npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"])
+        .arg(&home)
+        .arg(IOREDIS);
+    process::must("npm install", &mut npm, PIP_LIMIT)?;
+    Ok(modules)
 }
 
 fn has_venv_module() -> Result<bool, Failure> {

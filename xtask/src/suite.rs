@@ -85,7 +85,7 @@ impl Suite {
 
     /// Real clients against the release build, each flow a step of its own.
     fn clients(&mut self) {
-        let mut python = PathBuf::new();
+        let (mut python, mut modules) = (PathBuf::new(), PathBuf::new());
         let ready = self.step("client tools", || {
             install::programs(&[
                 install::REDIS_SERVER,
@@ -103,6 +103,7 @@ impl Suite {
                 install::PYTHON,
             ])?;
             python = install::client_python()?;
+            modules = install::node_modules()?;
             Ok(Counts::default())
         });
         if !ready {
@@ -113,7 +114,7 @@ impl Suite {
             Ok(flows) => {
                 for flow in flows {
                     let name = flow.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                    self.step(&name, || client_flow(&python, &flow));
+                    self.step(&name, || client_flow(&python, &modules, &flow));
                 }
             }
             Err(sentence) => {
@@ -192,13 +193,14 @@ fn flows(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     if flows.is_empty() { Err(format!("no flow_*.py in {}", folder.display())) } else { Ok(flows) }
 }
 
-fn client_flow(python: &Path, flow: &Path) -> Result<Counts, Failure> {
+fn client_flow(python: &Path, modules: &Path, flow: &Path) -> Result<Counts, Failure> {
     let mut command = Command::new(python);
     command
         .arg("-u")
         .arg(flow)
         .env("CRUCIBLE_HOST", paths::release_dir().join("crucible-host"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("NODE_PATH", modules)
         .current_dir(paths::root());
     at_least_one(counted("the flow", &mut command, FLOW_LIMIT)?)
 }
