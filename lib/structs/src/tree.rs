@@ -20,7 +20,7 @@ pub(crate) struct Key {
     pub(crate) at: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Node {
     Leaf(Vec<Key>),
     Inner(Vec<Child>),
@@ -55,6 +55,24 @@ fn leaf() -> Vec<Key> {
 
 fn inner() -> Vec<Child> {
     Vec::with_capacity(INNER_LEN)
+}
+
+impl Clone for Node {
+    /// With buffers as large as those that are counted.
+    fn clone(&self) -> Self {
+        match self {
+            Self::Leaf(keys) => {
+                let mut copy = leaf();
+                copy.extend_from_slice(keys);
+                Self::Leaf(copy)
+            }
+            Self::Inner(children) => {
+                let mut copy = inner();
+                copy.extend_from_slice(children);
+                Self::Inner(copy)
+            }
+        }
+    }
 }
 
 impl Node {
