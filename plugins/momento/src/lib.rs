@@ -5,13 +5,15 @@
 //! The first bytes of a connection tell the transports apart: HTTP/2 begins
 //! with `PRI `, everything else is protosocket.
 //!
-//! Served: the scalar calls of `Scs`, and CreateCache, DeleteCache, ListCaches
-//! and FlushCache of `ScsControl`. Everything else answers UNIMPLEMENTED with a
+//! Served: the scalar calls of `Scs`, those on collections when the backend has
+//! data structures, and CreateCache, DeleteCache, ListCaches and FlushCache of
+//! `ScsControl`. Everything else answers UNIMPLEMENTED with a
 //! sentence. Always true: one call, one answer; a call sees only its own cache.
 
 #![deny(unsafe_code)]
 
 mod caches;
+mod collections;
 mod grpc;
 mod proto;
 mod rpc;
@@ -71,8 +73,14 @@ impl Protocol for Momento {
         let data = Method::NAMES.iter().map(|name| format!("Scs/{name}"));
         let control = ["CreateCache", "DeleteCache", "ListCaches", "FlushCache"];
         let control = control.iter().map(|name| format!("ScsControl/{name}"));
+        let collections = collections::Collection::ALL.iter().map(|(name, _)| CommandInfo {
+            name: format!("Scs/{name}"),
+            needs_caps: collections::NEEDS_CAPS,
+            needs_op: OpCode::STRUCT,
+        });
         data.chain(control)
             .map(|name| CommandInfo { name, needs_caps: 0, needs_op: OpCode::NOP })
+            .chain(collections)
             .collect()
     }
 

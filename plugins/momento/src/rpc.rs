@@ -11,6 +11,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::caches::{Cache, Counters};
+use crate::collections::{self, Collection};
 use crate::proto::{self, CacheResult, Empty};
 use crate::status::{Failure, code};
 
@@ -36,6 +37,7 @@ pub(crate) enum Method {
     UpdateTtl,
     ItemGetTtl,
     ItemGetType,
+    Collection(Collection),
 }
 
 impl Method {
@@ -56,11 +58,14 @@ impl Method {
             "UpdateTtl" => Self::UpdateTtl,
             "ItemGetTtl" => Self::ItemGetTtl,
             "ItemGetType" => Self::ItemGetType,
-            _ => return None,
+            _ => {
+                let known = Collection::ALL.iter().find(|(collection, _)| *collection == name)?;
+                Self::Collection(known.1)
+            }
         })
     }
 
-    /// All of them, for the list of commands.
+    /// Those on scalars, for the list of commands.
     pub(crate) const NAMES: [&'static str; 14] = [
         "Get",
         "GetBatch",
@@ -91,7 +96,7 @@ pub(crate) struct Started {
 /// Encoded response messages, each behind [`FRAME_HEADER_LEN`] empty bytes.
 pub(crate) type Messages = Vec<BytesMut>;
 
-fn decode<M: Message + Default>(body: Bytes) -> Result<M, Failure> {
+pub(crate) fn decode<M: Message + Default>(body: Bytes) -> Result<M, Failure> {
     M::decode(body)
         .map_err(|error| Failure::invalid(format!("the request does not decode: {error}")))
 }
@@ -119,7 +124,7 @@ pub(crate) fn stored_key<'a, T>(
     Ok(queue.copy(&stored))
 }
 
-fn deadline<T>(queue: &Queue<'_, T>, ttl_ms: u64) -> Result<u64, Failure> {
+pub(crate) fn deadline<T>(queue: &Queue<'_, T>, ttl_ms: u64) -> Result<u64, Failure> {
     if ttl_ms == 0 {
         return Err(Failure::invalid("the TTL must be positive"));
     }
@@ -150,7 +155,11 @@ pub(crate) fn start<T>(
         queue.cancel();
         return Err(failure);
     }
-    let writes = !matches!(method, Method::Get | Method::GetBatch | Method::GetWithHash);
+    let writes = match method {
+        Method::Get | Method::GetBatch | Method::GetWithHash => false,
+        Method::Collection(what) => !what.reads(),
+        _ => true,
+    };
     if writes {
         queue.service().ctx().count(cache.counters.writes, 1);
     }
@@ -231,11 +240,12 @@ fn queue_ops<T>(
             let key = stored_key(queue, cache, &request.cache_key)?;
             queue.op(Op::meta(key));
         }
+        Method::Collection(what) => collections::queue_ops(what, body, cache, queue)?,
     }
     Ok(())
 }
 
-fn check_batch(len: usize) -> Result<(), Failure> {
+pub(crate) fn check_batch(len: usize) -> Result<(), Failure> {
     if len > BATCH_LEN_MAX {
         return Err(Failure::invalid(format!("a batch has at most {BATCH_LEN_MAX} items")));
     }
@@ -408,6 +418,7 @@ pub(crate) fn finish(
     let op = || first.ok_or_else(|| Failure::new(code::INTERNAL, "a call without operations"));
     let one = |message: BytesMut| Ok(vec![message]);
     match call.method {
+        Method::Collection(what) => one(collections::finish(what, call.counters, ops, count)?),
         Method::Get => one(encode_get(op()?, call.counters, count)?),
         Method::GetBatch => ops.iter().map(|op| encode_get(op, call.counters, count)).collect(),
         Method::GetWithHash => {

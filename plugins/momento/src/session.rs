@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use crucible_plugin_api::{
-    After, Condition, Next, Op, Out, Parsed, Queue, Service, Status as StoreStatus,
+    After, Condition, Next, Op, OpCode, Out, Parsed, Queue, Service, Status as StoreStatus,
 };
 use http::HeaderMap;
 use prost::Message;
 
 use crate::caches::Counters;
+use crate::collections::NEEDS_CAPS;
 use crate::grpc::{self, Answer, Call, Grpc};
 use crate::proto::socket as wire;
 use crate::proto::{self, Empty};
@@ -285,6 +286,7 @@ fn begin_call(
         .path
         .strip_prefix("/cache_client.Scs/")
         .and_then(Method::named)
+        .filter(|method| is_served(*method, queue.service()))
         .ok_or_else(|| not_served(&call.path))
         .and_then(|method| {
             let name = cache_name(&call.headers)?;
@@ -296,6 +298,15 @@ fn begin_call(
             queue.end(TicketHandle(Ticket::Grpc(Box::new((call.answer, started)))));
         }
         Err(failure) => grpc::refuse(call.answer, &failure),
+    }
+}
+
+/// Whether the backend can do what a method asks.
+fn is_served(method: Method, service: &Service) -> bool {
+    let caps = service.capabilities();
+    match method {
+        Method::Collection(_) => caps.has(NEEDS_CAPS) && caps.serves(OpCode::STRUCT),
+        _ => true,
     }
 }
 

@@ -45,6 +45,9 @@ impl Failure {
             StoreStatus::OVERFLOW => {
                 Self::new(code::FAILED_PRECONDITION, "the increment would overflow 64 bits")
             }
+            StoreStatus::NOT_FINITE | StoreStatus::NOT_FLOAT => {
+                Self::new(code::FAILED_PRECONDITION, "the score would not be a number")
+            }
             StoreStatus::WRONG_TYPE => {
                 Self::new(code::FAILED_PRECONDITION, "the key holds another type of item")
             }

@@ -1,6 +1,7 @@
 //! Calls over gRPC: what each answers, and that they share a connection well.
 
 use bytes::Bytes;
+use crucible_plugin_testkit::{ModelBackend, TestHost};
 
 use super::client::Client;
 use super::connect;
@@ -218,7 +219,9 @@ fn caches_do_not_see_each_other_and_flush_alone() {
 
 #[test]
 fn what_cannot_be_served_is_refused_in_a_sentence() {
-    let (_host, conn) = connect("");
+    let host = TestHost::new();
+    let store = host.backend::<ModelBackend>(r#"{"structures":false}"#);
+    let conn = host.connect(host.protocol::<crate::Momento>("", store));
     let mut client = Client::new(&conn);
     let collections = client.call(CACHE, "DictionaryGet", &key(b"d"));
     assert_eq!(collections.status, "12");

@@ -1,6 +1,8 @@
 //! Frames that try to break the HTTP/2 session: each is bounded, and closed
 //! with the right code, and others go on undisturbed.
 
+use std::collections::BTreeMap;
+
 use super::client::Client;
 use super::connect;
 use crate::Momento;
@@ -33,6 +35,19 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 fn headers(stream: u32, flags: u8) -> Vec<u8> {
     // :method POST, :scheme http, :path /x (literal, indexed name).
     frame(HEADERS, flags, stream, b"\x83\x86\x04\x02/x")
+}
+
+/// Kind, stream and payload of each whole frame.
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = (u8, u32, &[u8])> {
+    std::iter::from_fn(move || {
+        let head = bytes.get(..9)?;
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let kind = head[3];
+        let payload = bytes.get(9..9 + len)?;
+        bytes = &bytes[9 + len..];
+        Some((kind, stream, payload))
+    })
 }
 
 /// The error code of the GOAWAY among the frames, if any.
@@ -71,6 +86,98 @@ fn headers_without_end_are_ended_for_the_client() {
     let (code, closed, _) = attack(std::iter::once(first).chain(more));
     assert!(closed, "a flood of CONTINUATION frames must end the connection");
     assert!(code.is_some());
+}
+
+#[test]
+fn a_header_block_above_the_limit_costs_its_call_alone() {
+    let (host, conn) = connect("");
+    let mut output = conn.ask(PREFACE);
+    // A literal header of 60,000 bytes, over four frames.
+    let mut block = b"\x83\x86\x04\x02/x\x00\x01a\x7f\xe1\xd3\x03".to_vec();
+    block.extend_from_slice(&[b'v'; 60_000]);
+    let mut parts = block.chunks(16_000);
+    output.extend(conn.ask(&frame(HEADERS, 0, 1, parts.next().unwrap())));
+    let count = parts.len();
+    for (i, part) in parts.enumerate() {
+        let end = if i + 1 == count { 0x4 } else { 0 };
+        output.extend(conn.ask(&frame(CONTINUATION, end, 1, part)));
+    }
+    let refused = frames(&output).any(|(kind, stream, _)| {
+        stream == 1 && (kind == HEADERS || kind == RST_STREAM) || kind == GOAWAY
+    });
+    assert!(refused, "the call is answered with an error");
+    if !conn.is_closed() {
+        assert!(!conn.ask(&frame(PING, 0, 0, b"12345678")).is_empty());
+    }
+    conn.close();
+    host.finish();
+}
+
+/// A request as a client without a dynamic table writes it.
+fn request(stream: u32, method: &str, message: &[u8]) -> Vec<u8> {
+    let mut block = b"\x83\x86".to_vec();
+    let path = format!("/cache_client.Scs/{method}");
+    // Literal values: an indexed name (:path), then names of their own.
+    block.extend_from_slice(&[0x04, path.len() as u8]);
+    block.extend_from_slice(path.as_bytes());
+    for (name, value) in [("content-type", "application/grpc"), ("cache", "default-cache")] {
+        block.extend_from_slice(&[0, name.len() as u8]);
+        block.extend_from_slice(name.as_bytes());
+        block.push(value.len() as u8);
+        block.extend_from_slice(value.as_bytes());
+    }
+    let mut body = vec![0];
+    body.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    body.extend_from_slice(message);
+    [frame(HEADERS, 0x4, stream, &block), frame(DATA, 0x1, stream, &body)].concat()
+}
+
+#[test]
+fn calls_that_arrive_in_pieces_are_answered_as_whole_ones() {
+    use prost::Message;
+    let key = bytes::Bytes::from_static(b"k");
+    let set = crate::proto::SetRequest {
+        cache_key: key.clone(),
+        cache_body: bytes::Bytes::from_static(b"value"),
+        ttl_milliseconds: 1000,
+    };
+    let get = crate::proto::KeyRequest { cache_key: key };
+    let bytes = [
+        PREFACE.to_vec(),
+        request(1, "Set", &set.encode_to_vec()),
+        request(3, "Get", &get.encode_to_vec()),
+        request(5, "KeysExist", b"\xff"),
+    ]
+    .concat();
+    // For each stream: how many header blocks, and the data. Streams are answered in any order,
+    // and compression depends on it.
+    type Told = BTreeMap<u32, (usize, Vec<u8>)>;
+    let play = |pieces: &[&[u8]]| -> Told {
+        let (host, conn) = connect("");
+        let mut output = Vec::new();
+        for piece in pieces {
+            output.extend(conn.ask(piece));
+        }
+        conn.close();
+        host.finish();
+        let mut told = Told::new();
+        for (kind, stream, payload) in frames(&output) {
+            match kind {
+                HEADERS => told.entry(stream).or_default().0 += 1,
+                DATA => told.entry(stream).or_default().1.extend_from_slice(payload),
+                _ => {}
+            }
+        }
+        told
+    };
+    let whole = play(&[&bytes]);
+    assert_eq!(whole.keys().copied().collect::<Vec<_>>(), [1, 3, 5]);
+    assert!(whole[&3].1.ends_with(b"value"));
+    for cut in 1..bytes.len() {
+        assert_eq!(play(&[&bytes[..cut], &bytes[cut..]]), whole, "cut at {cut}");
+    }
+    let each: Vec<&[u8]> = bytes.chunks(1).collect();
+    assert_eq!(play(&each), whole, "byte by byte");
 }
 
 #[test]

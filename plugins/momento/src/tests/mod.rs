@@ -1,6 +1,7 @@
 //! The plugin as clients see it, over the test kit's host and its model store.
 
 mod client;
+mod collections;
 mod grpc;
 mod hostile;
 mod socket;
