@@ -4,7 +4,8 @@
 mod common;
 
 use common::{expect, host};
-use crucible_plugin_testkit::Conn;
+use crucible_plugin_testkit::{Conn, HostOptions, ModelBackend, Peer, TestHost};
+use crucible_resp::Resp;
 
 /// A command, and its reply in RESP2 and RESP3.
 struct Case {
@@ -256,4 +257,35 @@ fn fields_of_a_hash_live_as_long_as_they_were_told() {
         (common::command("EXISTS h"), common::reply(":0")),
     ])
     .run();
+}
+
+#[test]
+fn a_push_on_one_worker_serves_a_wait_on_another() {
+    let host = TestHost::with(HostOptions { workers: 2, ..HostOptions::default() });
+    let store = host.backend::<ModelBackend>("{}");
+    let resp = host.protocol::<Resp>("{}", store);
+    let on = |worker| host.connect_as(resp, Peer { worker, ..Peer::default() });
+    let (first, second, writer) = (on(0), on(1), on(0));
+    for conn in [&first, &second] {
+        assert_eq!(conn.ask(&common::command("BLMPOP 0 2 x l LEFT")), b"");
+        assert!(conn.is_blocked());
+    }
+    expect(&writer, "RPUSH l a b", ":2");
+    host.sweep();
+    host.sweep();
+    assert_eq!(first.take_output(), common::reply("*2 $1 l *1 $1 a"));
+    assert_eq!(second.take_output(), common::reply("*2 $1 l *1 $1 b"));
+}
+
+#[test]
+fn a_write_of_another_listener_serves_a_wait_too() {
+    let host = TestHost::new();
+    let store = host.backend::<ModelBackend>("{}");
+    let (resp, other) = (host.protocol::<Resp>("{}", store), host.protocol::<Resp>("{}", store));
+    let (waiting, writer) = (host.connect(resp), host.connect(other));
+    assert_eq!(waiting.ask(&common::command("BLPOP l 0")), b"");
+    expect(&writer, "RPUSH l a", ":1");
+    host.sweep();
+    host.sweep();
+    assert_eq!(waiting.take_output(), common::reply("*2 $1 l $1 a"));
 }
