@@ -102,3 +102,26 @@ fn trim_fraction(text: String) -> String {
     };
     if text == "-0" { "0".to_owned() } else { text }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_read_like_decimals_and_are_finite() {
+        for (a, b, sum) in [
+            ("0.1", "0.2", Ok("0.3")),
+            ("10.50", "0.1", Ok("10.6")),
+            ("5.0e3", "2.0e2", Ok("5200")),
+            ("-5", "5", Ok("0")),
+            ("x", "1", Err(FloatError::NotAFloat)),
+            ("nan", "1", Err(FloatError::NotAFloat)),
+            ("inf", "1", Err(FloatError::NotFinite)),
+        ] {
+            let got = add_floats(a.as_bytes(), b.as_bytes());
+            assert_eq!(got, sum.map(str::to_owned), "{a} + {b}");
+        }
+        let long = add_floats(b"1e300", b"0").expect("a sum");
+        assert_eq!(long.len(), 301, "every digit, no exponent");
+    }
+}

@@ -275,6 +275,8 @@ fn sets_answer_as_redis_does() {
     run!(s, SET_INTER "a" [] ["none"] (0, 0) [] => OK 0 []);
     run!(s, SET_INTER "a" [] ["b"] (1, 0) [CARD_ONLY] => OK 1 []);
     run!(s, SET_UNION "a" [] ["none" "b"] (0, 0) [] => OK 5 ["1" "2" "3" "4" "5"]);
+    run!(s, SET_UNION "a" [] ["b"] (0, 0) [] => OK 5 ["1" "2" "3" "4" "5"]);
+    run!(s, SET_UNION "a" [] ["a"] (0, 0) [CARD_ONLY] => OK 4 []);
     run!(s, SET_DIFF "a" [] ["b" "none"] (0, 0) [] => OK 2 ["1" "2"]);
     run!(s, SET_DIFF "a" [] ["a"] (0, 0) [] => OK 0 []);
     run!(s, SET_DIFF "a" [] ["a" "b"] (0, 0) [STORE] => OK 2 []);

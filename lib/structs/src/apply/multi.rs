@@ -349,10 +349,22 @@ fn sets(
     };
     match call.op {
         StructOp::SET_INTER => for_each_common(&sources, emit),
-        StructOp::SET_UNION => {
+        // Of two, whoever is in the second and not in the first.
+        StructOp::SET_UNION if sources.len() <= 2 => {
             for (i, source) in sources.iter().enumerate() {
                 source.for_each(|member, _| {
-                    if !sources[..i].iter().any(|before| before.has(member)) {
+                    if i == 0 || !sources[0].has(member) {
+                        emit(member);
+                    }
+                });
+            }
+        }
+        StructOp::SET_UNION => {
+            let mut seen = Table::<()>::new();
+            for source in &sources {
+                source.for_each(|member, _| {
+                    if seen.find(member).is_none() {
+                        seen.insert(member, b"", ());
                         emit(member);
                     }
                 });
