@@ -5,7 +5,8 @@
 //! * [`TestHost`]: a host in the test's thread with a clock of its own, for
 //!   everything a script cannot say: timers, wakes, several connections, key
 //!   events, users, bodies.
-//! * [`Contract`]: the suite that every backend must pass.
+//! * [`Contract`]: the suite that every backend must pass; [`Robustness`]: the one
+//!   for protocols, whatever they speak.
 //! * [`ModelBackend`]: the rules as a backend; [`Faulty`]: any backend in
 //!   trouble; [`sample::Sample`]: a protocol that does everything.
 //!
@@ -21,6 +22,7 @@ mod faulty;
 mod host;
 mod model;
 mod random;
+pub mod robust;
 pub mod sample;
 mod script;
 mod services;
@@ -31,6 +33,7 @@ pub use contract::Contract;
 pub use faulty::{FaultSettings, Faulty, FaultyWorker};
 pub use host::{Conn, HostOptions, Peer, ProtocolId, StoreId, TestHost};
 pub use model::{ModelBackend, ModelSettings, ModelStore, ModelWorker};
+pub use robust::Robustness;
 pub use script::Script;
 pub use services::{EmittedEvent, LogLine};
 pub use store::{Answer, Lent, Reserved, Shown, Store, StoreWorker};
