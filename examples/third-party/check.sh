@@ -47,3 +47,14 @@ print("served: a third party's protocol over a third party's store")
 PY
 kill $pid
 wait $pid 2>/dev/null || true
+
+# What `plugin new` writes builds, passes its tests and holds the contract.
+new=$CARGO_TARGET_DIR/new
+rm -rf "$new"
+mkdir -p "$new"
+for kind in protocol backend; do
+    echo "== plugin new $kind"
+    "$host" plugin new "$kind" "my_$kind" --dir "$new/my_$kind" --api "$here/../../plugin-api" >/dev/null
+    (cd "$new/my_$kind" && cargo test --quiet && cargo build --quiet)
+    "$host" plugin check "$libs/libmy_$kind.so"
+done

@@ -90,6 +90,12 @@ pub enum Command {
     Plugin(PluginCommand),
     /// Read a password from standard input and print what `users` takes
     HashPassword,
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Manual {
+        /// Folder to write into
+        dir: PathBuf,
+    },
     /// Print the reference of the configuration file, in Markdown
     #[command(hide = true)]
     Reference,
@@ -112,6 +118,55 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Holds a plugin to the contract, each claim in a process of its own
+    Check(CheckArgs),
+    /// Writes a crate with a working plugin, its tests and a CI file
+    New {
+        /// protocol or backend
+        kind: NewKind,
+        /// Name of the plugin: letters, digits, `-` and `_`
+        name: String,
+        /// Folder to make [default: ./NAME]
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Folder of crucible-plugin-api, instead of a version from a registry
+        #[arg(long, value_name = "DIR")]
+        api: Option<PathBuf>,
+    },
+}
+
+/// What `plugin new` makes.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewKind {
+    /// Bytes of clients to operations
+    Protocol,
+    /// Operations to items
+    Backend,
+}
+
+/// `crucible-host plugin check`
+#[derive(clap::Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Name or file
+    pub plugin: String,
+    /// The plugin's settings, JSON [default: a heap_size of 64 MiB where there is such a setting]
+    #[arg(long, value_name = "JSON")]
+    pub settings: Option<String>,
+    /// File with a request of the protocol, to make input from (repeatable)
+    #[arg(long = "sample", value_name = "FILE")]
+    pub samples: Vec<PathBuf>,
+    /// The store may forget items to make room
+    #[arg(long)]
+    pub evicts: bool,
+    /// Longest time for a claim, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// In the child: the claim to check
+    #[arg(long, hide = true)]
+    pub claim: Option<usize>,
 }
 
 /// A refusal of the command line that clap does not see.

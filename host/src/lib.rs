@@ -18,8 +18,11 @@ pub mod gate;
 pub mod instances;
 pub mod loader;
 pub mod log;
+pub mod manual;
 pub mod plan;
+pub mod plugin_check;
 pub mod plugin_commands;
+pub mod plugin_new;
 pub mod reload;
 pub mod services;
 pub mod signals;
@@ -58,6 +61,12 @@ pub enum RunError {
     /// Another process's listeners.
     #[error("{0}")]
     Takeover(#[from] takeover::TakeoverError),
+    /// `plugin check`.
+    #[error("{0}")]
+    Check(#[from] plugin_check::CheckError),
+    /// `plugin new`.
+    #[error("{0}")]
+    New(#[from] plugin_new::NewError),
     /// Standard input or output.
     #[error("cannot read or write: {0}")]
     Io(#[from] std::io::Error),
@@ -71,8 +80,15 @@ pub fn run(cli: &Cli) -> Result<u8, RunError> {
     if let Some(Command::HashPassword) = &cli.command {
         return hash_password();
     }
+    if let Some(Command::Manual { dir }) = &cli.command {
+        manual::write(dir)?;
+        return Ok(0);
+    }
     let sources = cli.sources()?;
     let settings = config::load(&sources)?;
+    if cli.command.is_some() || cli.print_config {
+        signals::end_with_a_closed_pipe();
+    }
     match &cli.command {
         Some(Command::Plugin(command)) => return plugin_commands::run(command, &settings),
         Some(Command::Reference) => {

@@ -1,7 +1,8 @@
 //! `crucible-host plugin ..`: what can be said of plugins.
 //!
 //! What must always be true: `list` runs no plugin code; `inspect` loads the one
-//! plugin it is asked about. Called by `run`.
+//! plugin it is asked about; `check` runs the plugin in child processes. Called
+//! by `run`.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use crate::config::Settings;
 use crate::config::describe::own_settings;
 use crate::instances;
 use crate::loader::{Loader, elf, judge};
+use crate::{plugin_check, plugin_new};
 
 /// Does what was asked; the exit code.
 ///
@@ -26,6 +28,13 @@ pub fn run(command: &PluginCommand, settings: &Settings) -> Result<u8, RunError>
     match command {
         PluginCommand::List { json } => list(&loader, settings, *json),
         PluginCommand::Inspect { plugin, json } => inspect(&mut loader, plugin, *json)?,
+        PluginCommand::Check(args) => return plugin_check::run(args, settings),
+        PluginCommand::New { kind, name, dir, api } => {
+            let dir = dir.clone().unwrap_or_else(|| name.into());
+            for path in plugin_new::write(*kind, name, &dir, api.as_deref())? {
+                println!("{}", path.display());
+            }
+        }
     }
     Ok(0)
 }

@@ -2,7 +2,7 @@
 //!
 //! What must always be true: the signals are blocked before any other thread
 //! starts, so that only this one gets them; nothing is done inside a handler.
-//! Called by `start`.
+//! Called by `start`, and by `run` for commands that only print.
 //!
 //! # Safety
 //! Sets are locals that libc fills and reads.
@@ -50,4 +50,11 @@ pub fn wait() -> Signal {
             _ => {}
         }
     }
+}
+
+/// Lets a closed pipe end the program quietly, as `plugin list | head` expects.
+/// For commands that print and end; a server must see the error instead.
+pub fn end_with_a_closed_pipe() {
+    // SAFETY: no handler is installed, the default is restored.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

@@ -59,6 +59,10 @@ pub(crate) const NODE: Tool = Tool { program: "node", package: "nodejs" };
 const NPM: Tool = Tool { program: "npm", package: "npm" };
 /// The client of Node programs, one version.
 const IOREDIS: &str = "ioredis@5.11.1";
+/// Packs Debian packages.
+pub(crate) const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
+/// Says whether systemd takes a unit.
+pub(crate) const SYSTEMD_ANALYZE: Tool = Tool { program: "systemd-analyze", package: "systemd" };
 /// Runs the client flows.
 pub(crate) const PYTHON: Tool = Tool { program: "python3", package: "python3" };
 

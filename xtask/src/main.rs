@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod compare;
+mod dist;
 mod flamegraph;
 mod fuzz;
 mod install;
@@ -45,6 +46,8 @@ enum Task {
     FuzzAll(fuzz::Args),
     /// Run the tests of the crates with unsafe code under the address and thread sanitizers.
     Sanitize(sanitize::Args),
+    /// Make a Debian package and a tarball of a release build.
+    Dist(dist::Args),
     /// Record the release host under load with perf and draw a flame graph.
     Flamegraph(flamegraph::Args),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Smoketest(args) => smoke::smoketest(&args),
         Task::FuzzAll(args) => fuzz::run(&args),
         Task::Sanitize(args) => sanitize::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Flamegraph(args) => flamegraph::run(&args),
     };
     match outcome {

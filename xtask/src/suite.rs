@@ -2,7 +2,7 @@
 //! Steps run one after another, each within its own limit; a step that cannot run counts as a
 //! failure, never as a skip. The last line is `N passed, N failed`, over single tests.
 
-use crate::{Failure, install, paths, process, run};
+use crate::{Failure, dist, install, paths, process, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,6 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         suite.step("loom models", loom_models);
         suite.step("release build", || run::build_release().map(|()| Counts::default()));
         suite.step("third-party plugins", third_party_plugins);
+        suite.step("packages", packages);
         suite.clients();
     }
     suite.finish()
@@ -176,6 +177,13 @@ fn third_party_plugins() -> Result<Counts, Failure> {
         .env("CRUCIBLE_HOST", paths::release_dir().join("crucible-host"))
         .current_dir(paths::root());
     at_least_one(counted("check.sh", &mut command, BUILD_LIMIT)?)
+}
+
+/// The Debian package of the release build: packed, unpacked, served from.
+fn packages() -> Result<Counts, Failure> {
+    let made = dist::make()?;
+    let passed = dist::check(&made[0])?;
+    Ok(Counts { passed, failed: 0 })
 }
 
 /// Flow scripts in the order of their names; none at all is a failure.

@@ -6,6 +6,7 @@ mod config_errors;
 mod later;
 mod lifecycle;
 mod no_io_uring;
+mod plugin_tools;
 mod plugins;
 mod redis_crate;
 mod serving;

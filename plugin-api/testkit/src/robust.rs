@@ -154,7 +154,8 @@ impl Robustness {
                 input.extend((0..n).map(|_| random.below(256) as u8));
                 continue;
             }
-            let mut request = self.samples[random.below(self.samples.len() as u64) as usize].clone();
+            let mut request =
+                self.samples[random.below(self.samples.len() as u64) as usize].clone();
             if random.below(3) == 0 {
                 spoil(&mut request, random);
             }

@@ -73,13 +73,7 @@ impl Protocol for Lines {
         service.clone()
     }
 
-    fn open(
-        &self,
-        _: &mut Service,
-        conn: &ConnInfo<'_>,
-        _: &Service,
-        _: &mut Out<'_>,
-    ) -> Session {
+    fn open(&self, _: &mut Service, conn: &ConnInfo<'_>, _: &Service, _: &mut Out<'_>) -> Session {
         Session { turns: 0, conn_id: conn.id }
     }
 
