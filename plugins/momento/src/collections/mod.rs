@@ -614,6 +614,10 @@ pub(crate) fn finish(
         | C::ListConcatenateFront
         | C::ListConcatenateBack
         | C::SortedSetUnionStore => return Ok(encode(&length(Some(op)))),
+        // A member that is not there is a part that missed: SDKs read no more than that.
+        C::SortedSetGetRank if !there => {
+            return Ok(proto::found(&proto::Rank { result: hit(false), rank: 0 }));
+        }
         _ if !there => return Ok(proto::missing()),
         _ => {}
     }

@@ -272,7 +272,8 @@ fn sorted_sets_know_scores_ranks_and_unions() {
     assert_eq!(scores.into_iter().map(of).collect::<Vec<_>>(), [(true, 2.0), (false, 0.0)]);
     let rank = |client: &mut Client<'_>, value: &'static str, order| {
         let ask = c::SortedSetGetRank { name: text("z"), value: text(value), order };
-        found::<c::Rank>(&client.call(CACHE, "SortedSetGetRank", &ask)).map(|r| r.rank)
+        let part = found::<c::Rank>(&client.call(CACHE, "SortedSetGetRank", &ask)).unwrap();
+        (part.result == CacheResult::Hit as i32).then_some(part.rank)
     };
     assert_eq!(rank(&mut client, "a", 0), Some(0));
     assert_eq!(rank(&mut client, "a", c::DESCENDING), Some(2));
