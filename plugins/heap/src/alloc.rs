@@ -38,6 +38,14 @@ pub(crate) fn class_bytes(len: usize) -> usize {
     (len + step - 1) & !(step - 1)
 }
 
+/// What the system's allocator takes for `len` bytes: structures lie there.
+pub(crate) fn system_class_bytes(len: usize) -> usize {
+    if len >= MMAP_MIN { (len + 16 + 4095) & !4095 } else { ((len + 8 + 15) & !15).max(32) }
+}
+
+/// From here on the system's allocator takes whole pages, bytes.
+const MMAP_MIN: usize = 128 << 10;
+
 /// How full the slab of a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slab {

@@ -21,11 +21,16 @@ use crate::worker::Worker;
 use std::sync::atomic::Ordering;
 
 /// Share of the limit that pages may exceed it by before items are moved.
-const WATCH_PERCENT: u64 = 3;
+const WATCH_PERCENT: u64 = 2;
 /// Share of the limit that pages may exceed it by before the limit is lowered.
-const SLACK_PERCENT: u64 = 9;
+const SLACK_PERCENT: u64 = 7;
 /// And bytes beside, for thread caches and pages on their way back.
-const SLACK_BYTES: u64 = 16 << 20;
+const SLACK_BYTES: u64 = 8 << 20;
+/// Pages are compared with the limit each time that one of so many parts of the
+/// heap was written ..
+const WATCH_PARTS: u64 = 64;
+/// .. but not more often than each so many bytes.
+const MIN_PART_BYTES: u64 = 2 << 20;
 /// Items are moved out of slabs less full than this, percent.
 const FULL_PERCENT: usize = 85;
 /// Buckets of a table whose items are looked at in one step.
@@ -34,7 +39,6 @@ const BUCKETS_PER_STEP: u32 = 16;
 /// Where defragmentation has come to.
 #[derive(Debug, Default)]
 pub(crate) struct Defrag {
-    on: bool,
     shard: usize,
     bucket: u32,
     items: Vec<ItemRef>,
@@ -49,8 +53,9 @@ impl Store {
         }
         let limit = self.budget.limit.load(Ordering::Relaxed);
         let mut resident = self.resident_bytes();
-        worker.upkeep.defrag.on = resident > limit / 100 * (100 + WATCH_PERCENT) + SLACK_BYTES / 2;
-        if worker.upkeep.defrag.on {
+        let on = resident > limit / 100 * (100 + WATCH_PERCENT) + SLACK_BYTES / 2;
+        self.budget.defrag_on.store(on, Ordering::Relaxed);
+        if on {
             // Pages that are on their way back anyway do not count.
             worker.cache.flush();
             self.arena.purge();
@@ -65,6 +70,24 @@ impl Store {
         self.budget.pressure.store(new, Ordering::Relaxed);
     }
 
+    /// Compares pages with the limit as often as a part of the heap was written
+    /// anew: a fast writer outruns the ticks.
+    pub(crate) fn watch_pages_by_bytes(&self, worker: &mut Worker) {
+        let pushed: u64 = self.budget.pushed.iter().map(|p| p.load(Ordering::Relaxed)).sum();
+        let last = self.budget.watched.load(Ordering::Relaxed);
+        let part = self.budget.limit.load(Ordering::Relaxed) / WATCH_PARTS;
+        // Who wins the exchange looks.
+        if pushed.wrapping_sub(last) >= part.max(MIN_PART_BYTES)
+            && self
+                .budget
+                .watched
+                .compare_exchange(last, pushed, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.watch_pages(worker);
+        }
+    }
+
     /// Bytes of the system's pages that the store holds.
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.arena.resident_bytes() + self.ghosts.bytes()
@@ -72,7 +95,7 @@ impl Store {
 
     /// Moves some items to fuller slabs; true when there is more to do.
     pub(crate) fn defrag(&self, worker: &mut Worker, steps: &mut u32) -> bool {
-        if !worker.upkeep.defrag.on {
+        if !self.budget.defrag_on.load(Ordering::Relaxed) {
             return false;
         }
         while *steps > 0 {

@@ -35,7 +35,7 @@ impl Graves {
         let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
         for grave in queue.drain(..) {
             for bucket in grave.next..grave.table.homes() {
-                grave.table.items_of(bucket).for_each(|item| item.free(cache));
+                grave.table.items_of(bucket).for_each(|item| item.dispose(cache, None));
             }
             grave.table.free_unseen(cache);
         }
@@ -86,7 +86,7 @@ impl Store {
                     if item.is_pinned() {
                         worker.retire(item);
                     } else {
-                        item.free(&worker.cache);
+                        item.dispose(&worker.cache, Some(&self.env));
                     }
                 }
                 grave.next += 1;

@@ -104,7 +104,7 @@ impl Table {
     /// Frees a table and the items that it names; nobody reads any of them.
     pub(crate) fn free_with_items(self, cache: &Cache) {
         for bucket in 0..self.homes {
-            self.items_of(bucket).for_each(|item| item.free(cache));
+            self.items_of(bucket).for_each(|item| item.dispose(cache, None));
         }
         // SAFETY: the caller's promise.
         unsafe { self.free(cache) };

@@ -10,7 +10,11 @@
 //!     key, value
 //! meta:  0 | type 3 | marks 4          reads: seen 1 | count 7
 //! ```
-//! What is fixed never changes once the item is in the table. The rest are
+//! The value of a structure is how many bytes it owns and the structure itself,
+//! which only holders of the shard look at.
+//!
+//! What is fixed never changes once the item is in the table, but for a
+//! structure's number. The rest are
 //! atomics: `reads`, `accessed` and `pins` are written by readers, `place` and
 //! `timer` by whoever holds the shard, the deadline and the marks too.
 //!
@@ -29,6 +33,8 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 pub(crate) const KEY_LEN_MAX: usize = u16::MAX as usize;
 /// Longest value, bytes: what a view's length can say.
 pub(crate) const VALUE_LEN_LIMIT: u64 = 1 << 31;
+/// `value_type` of bytes.
+pub(crate) const STRING: u8 = crucible_plugin_api::abi::op::value_type::STRING;
 /// Bits of [`ItemRef::to_word`].
 const WORD: u64 = (1 << 44) - 1;
 /// Guards that a worker hands out before their numbers come again.
@@ -50,7 +56,7 @@ const SEQUENCE_BITS: u32 = 45;
 
 #[repr(C)]
 struct Header {
-    fixed: u64,
+    fixed: AtomicU64,
     value_len: u32,
     meta: AtomicU8,
     reads: AtomicU8,
@@ -134,7 +140,7 @@ impl ItemRef {
         debug_assert!((shape.value_len as u64) < VALUE_LEN_LIMIT);
         let extras = shape.extras();
         let header = Header {
-            fixed: extras << 16 | key.len() as u64,
+            fixed: AtomicU64::new(extras << 16 | key.len() as u64),
             value_len: shape.value_len as u32,
             meta: AtomicU8::new(shape.marks & 0x0f | shape.value_type << 4),
             reads: AtomicU8::new(0),
@@ -166,14 +172,12 @@ impl ItemRef {
         Self(block)
     }
 
-    /// Gives an item that is not yet published its sequence number.
+    /// Gives an item its number: before it is published, or a structure that was
+    /// written while its shard is held.
     pub(crate) fn number(self, sequence: u64) {
         debug_assert!(sequence != 0 && sequence >> SEQUENCE_BITS == 0);
-        // SAFETY: not yet published, so nobody reads the word.
-        unsafe {
-            let fixed = &mut (*self.0.cast::<Header>().as_ptr()).fixed;
-            *fixed = *fixed & ((1 << 19) - 1) | sequence << 19;
-        }
+        let fixed = self.fixed() & ((1 << 19) - 1) | sequence << 19;
+        self.header().fixed.store(fixed, Ordering::Relaxed);
     }
 
     /// Gives an item that is not yet published its flags, marks and deadline; it
@@ -205,8 +209,13 @@ impl ItemRef {
     }
 
     #[inline]
+    fn fixed(self) -> u64 {
+        self.header().fixed.load(Ordering::Relaxed)
+    }
+
+    #[inline]
     fn extras(self) -> u64 {
-        self.header().fixed >> 16 & 7
+        self.fixed() >> 16 & 7
     }
 
     #[inline]
@@ -256,7 +265,7 @@ impl ItemRef {
 
     #[inline]
     pub(crate) fn key_len(self) -> usize {
-        (self.header().fixed & 0xffff) as usize
+        (self.fixed() & 0xffff) as usize
     }
 
     #[inline]
@@ -270,10 +279,12 @@ impl ItemRef {
         key_offset(self.extras()) + self.key_len() + self.value_len()
     }
 
-    /// Bytes that the allocator takes for it.
+    /// Bytes that the allocator takes for it, and for the structure that it holds;
+    /// of a structure, for holders of the shard.
     #[inline]
     pub(crate) fn charge(self) -> i64 {
-        class_bytes(self.bytes()) as i64
+        let owned = if self.value_type() == STRING { 0 } else { self.owned_bytes() };
+        class_bytes(self.bytes()) as i64 + owned
     }
 
     /// The key.
@@ -302,7 +313,7 @@ impl ItemRef {
 
     /// The number it was given.
     pub(crate) fn sequence(self) -> u64 {
-        self.header().fixed >> 19
+        self.fixed() >> 19
     }
 
     /// The CAS token.

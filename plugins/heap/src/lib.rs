@@ -22,6 +22,7 @@ mod flush;
 mod ghosts;
 mod index;
 mod item;
+mod object;
 mod ops;
 mod policy;
 mod ring;
@@ -30,13 +31,15 @@ mod settings;
 mod shard;
 mod stats;
 mod store;
+mod structures;
 mod timers;
 mod upkeep;
 mod worker;
 
 use crucible_plugin_api::abi::op::ItemView;
 use crucible_plugin_api::{
-    Backend, Batch, Body, BodyToken, Capabilities, Env, Item, Op, PluginError, Status, WorkerCtx,
+    Backend, Batch, Body, BodyToken, Capabilities, Env, Item, Op, OpCode, PluginError, Status,
+    WorkerCtx,
 };
 use item::{ItemRef, KEY_LEN_MAX};
 use std::sync::Arc;
@@ -67,7 +70,8 @@ impl Backend for Heap {
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u64),
             ..settings.plan()?
         };
-        let store = Store::new(plan).ok_or_else(|| {
+        structs::set_good_size(alloc::system_class_bytes);
+        let store = Store::new(plan, env).ok_or_else(|| {
             PluginError::setting("heap_size", "the allocator gives no arena".to_owned())
         })?;
         env.log(
@@ -94,8 +98,15 @@ impl Backend for Heap {
             | Capabilities::RETAIN
             | Capabilities::RESERVE
             | Capabilities::SCAN
-            | Capabilities::MEM_RESIZE;
-        Capabilities::all_opcodes(bits, KEY_LEN_MAX as u32, self.store.plan.value_len_max)
+            | Capabilities::MEM_RESIZE
+            | Capabilities::HASH
+            | Capabilities::LIST
+            | Capabilities::SET
+            | Capabilities::ZSET;
+        let value_len_max = self.store.plan.value_len_max;
+        let mut caps = Capabilities::all_opcodes(bits, KEY_LEN_MAX as u32, value_len_max);
+        caps.add(OpCode::STRUCT);
+        caps
     }
 
     fn worker(&self, ctx: WorkerCtx) -> Worker {

@@ -15,13 +15,14 @@ use crate::index::Slot;
 use crate::item::{ACCESS_STEP_MS, ItemRef, KEY_LEN_MAX, Shape};
 use crate::shard::{Locked, NoMemory};
 use crate::store::Store;
+use crate::structures;
 use crate::worker::Worker;
 use cache_core::KeyHash;
 use crucible_plugin_api::abi::op::{
     BufMut, ItemView, action, idle, item_bits, item_kind, value_type,
 };
 use crucible_plugin_api::{
-    Batch, Body, BodyToken, Item, Modify, Op, OpCode, Opts, Status, semantics,
+    Batch, Body, BodyToken, Condition, Item, Modify, Op, OpCode, Opts, Status, semantics,
 };
 use std::num::NonZeroU64;
 
@@ -39,8 +40,12 @@ pub(crate) fn run(store: &Store, worker: &mut Worker, batch: &mut Batch<'_, '_>)
         if end - start > 1 {
             prefetch(store, &hashes);
         }
-        for (op, hash) in batch[start..end].iter_mut().zip(&hashes) {
-            run_one(store, worker, op, *hash);
+        for (i, hash) in (start..end).zip(&hashes) {
+            if batch[i].code() == OpCode::STRUCT {
+                batch.structure(i, |call, out| structures::run(store, worker, call, out));
+            } else {
+                run_one(store, worker, &mut batch[i], *hash);
+            }
         }
     }
     worker.hashes = hashes;
@@ -96,6 +101,10 @@ fn read(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
         .map(|(_, item)| item)
         .filter(|item| !item.is_expired(worker.now_ms));
     let reads = op.code() == OpCode::GET;
+    if !reads && found.is_some_and(|item| item.value_type() != value_type::STRING) {
+        // What a structure holds is looked at under its shard's lock.
+        return write(store, worker, op, hash);
+    }
     let Some(item) = found else {
         if reads {
             worker.count(store, Count::misses, 1);
@@ -111,7 +120,7 @@ fn read(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     }
     if op.code() == OpCode::META {
         view = without_value(view);
-    } else if view.value_type != value_type::STRING {
+    } else if item.value_type() != value_type::STRING {
         op.clear_item();
         return op.set_status(Status::WRONG_TYPE);
     }
@@ -120,7 +129,8 @@ fn read(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     unsafe { op.set_view(view) };
 }
 
-/// A view of an item as it was before `step`, the time of the operation.
+/// A view of an item as it was before `step`, the time of the operation; of a
+/// structure, for holders of its shard.
 fn view_of(item: ItemRef, step: u32) -> ItemView {
     let seen = if item.was_seen() { item_bits::SEEN } else { 0 };
     let hits = item.count().min(item_bits::HITS_MAX) << item_bits::HITS_SHIFT;
@@ -131,7 +141,10 @@ fn view_of(item: ItemRef, step: u32) -> ItemView {
         guard: item.to_word(),
         cas: item.cas(),
         expires_at_ms: item.expires_at_ms(),
-        len: item.value_len() as u32,
+        len: match item.value_type() {
+            value_type::STRING => item.value_len() as u32,
+            _ => item.elements(),
+        },
         flags: item.flags(),
         kind: item_kind::CONTIGUOUS,
         value_type: item.value_type(),
@@ -154,6 +167,13 @@ pub(crate) fn with_item<R>(item: ItemRef, step: u32, f: impl FnOnce(&Item<'_>) -
     }
     // SAFETY: the caller holds the shard or is inside its sweep.
     let shown = unsafe { Item::from_view(view) }.expect("a view of an item");
+    f(&shown)
+}
+
+/// Shows a view without a value.
+pub(crate) fn with_view<R>(view: ItemView, f: impl FnOnce(&Item<'_>) -> R) -> R {
+    // SAFETY: nothing is pointed to.
+    let shown = unsafe { Item::from_view(without_value(view)) }.expect("a view of an item");
     f(&shown)
 }
 
@@ -201,8 +221,8 @@ fn write(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     let mut reads =
         matches!(op.code(), OpCode::GET | OpCode::MODIFY) && !op.raw().opts.has(Opts::NO_TOUCH);
     let (status, note, done) = match op.code() {
-        _ if wrong_type(op, before) => {
-            (Status::WRONG_TYPE, None, Ok(Done { before, after: before }))
+        _ if let Some(status) = refusal(op, before) => {
+            (status, None, Ok(Done { before, after: before }))
         }
         OpCode::STORE | OpCode::APPEND | OpCode::PREPEND => {
             match look(before, step, |item| semantics::condition(op, item)) {
@@ -290,16 +310,20 @@ fn write(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     let _others_go_later = store.make_room(worker, 0);
 }
 
-/// Whether the operation wants a string and the key holds something else.
-fn wrong_type(op: &Op<'_>, before: Option<ItemRef>) -> bool {
+/// Why an operation on strings cannot be done to what the key holds.
+fn refusal(op: &Op<'_>, before: Option<ItemRef>) -> Option<Status> {
     if before.is_none_or(|item| item.value_type() == value_type::STRING) {
-        return false;
+        return None;
     }
-    let compares = op.raw().condition == crucible_plugin_api::Condition::IF_EQUAL;
     match op.code() {
-        OpCode::DELETE | OpCode::TOUCH | OpCode::META => compares,
-        OpCode::STORE | OpCode::COMMIT => compares || op.raw().opts.has(Opts::RETURN_OLD),
-        _ => true,
+        OpCode::GET | OpCode::APPEND | OpCode::PREPEND | OpCode::ARITH | OpCode::MODIFY => {
+            Some(Status::WRONG_TYPE)
+        }
+        OpCode::STORE | OpCode::COMMIT if op.raw().opts.has(Opts::RETURN_OLD) => {
+            Some(Status::WRONG_TYPE)
+        }
+        _ if op.raw().condition == Condition::IF_EQUAL => Some(Status::EXISTS),
+        _ => None,
     }
 }
 
@@ -331,7 +355,7 @@ fn answer(op: &mut Op<'_>, status: Status, shown: &Shown, done: Result<Done, Sta
     }
 }
 
-fn shape_of(
+pub(crate) fn shape_of(
     key_len: usize,
     value_len: usize,
     flags: u32,
@@ -404,7 +428,7 @@ fn apply(
 }
 
 /// Puts a finished item in its key's place.
-fn publish(
+pub(crate) fn publish(
     shard: &mut Locked<'_>,
     worker: &mut Worker,
     hash: KeyHash,
@@ -415,7 +439,7 @@ fn publish(
         Some((slot, old)) => shard.replace(worker, slot, hash, old, item),
         None => {
             if let Err(NoMemory) = shard.link(worker, hash, item) {
-                item.free(&worker.cache);
+                item.dispose(&worker.cache, None);
                 return Err(Status::NO_MEMORY);
             }
         }
@@ -452,7 +476,8 @@ fn set_meta(
     Ok(copy)
 }
 
-/// A copy of an item, with other flags, marks and deadline or the same ones.
+/// A copy of an item, with other flags, marks and deadline or the same ones; a
+/// structure moves into it when it takes the item's place.
 pub(crate) fn copy_of(
     worker: &Worker,
     item: ItemRef,
@@ -467,7 +492,28 @@ pub(crate) fn copy_of(
         may_expire: item.has_room_for_deadline(),
         ..shape_of(item.key_len(), item.value_len(), flags, marks, expires_at_ms, cas)
     };
-    let copy = ItemRef::write(worker.cache.alloc(shape.bytes())?, &shape, item.key());
+    let copy = block_of(worker, &shape, item.key())?;
+    if item.value_type() == value_type::STRING {
+        // SAFETY: the value's bytes lie in the new block, which is ours.
+        unsafe { copy.value_ptr().copy_from_nonoverlapping(item.value_ptr(), item.value_len()) };
+    } else {
+        copy.begin_object();
+    }
+    Some(copy)
+}
+
+/// A fresh item of this shape; its value is still to be written.
+pub(crate) fn block_of(worker: &Worker, shape: &Shape, key: &[u8]) -> Option<ItemRef> {
+    Some(ItemRef::write(worker.cache.alloc(shape.bytes())?, shape, key))
+}
+
+/// A copy of a string under another key.
+pub(crate) fn copy_with_key(worker: &Worker, item: ItemRef, key: &[u8]) -> Option<ItemRef> {
+    let shape = Shape {
+        may_expire: item.has_room_for_deadline(),
+        ..shape_of(key.len(), item.value_len(), item.flags(), item.marks(), item.expires_at_ms(), 0)
+    };
+    let copy = block_of(worker, &shape, key)?;
     // SAFETY: the value's bytes lie in the new block, which is ours.
     unsafe { copy.value_ptr().copy_from_nonoverlapping(item.value_ptr(), item.value_len()) };
     Some(copy)
@@ -518,11 +564,8 @@ fn commit(store: &Store, worker: &mut Worker, op: &mut Op<'_>) {
     let entry = shard.present(worker, hash, key);
     let before = entry.map(|(_, item)| item);
     let old = before.map(|item| view_of(item, step));
-    let refused = if wrong_type(op, before) {
-        Some(Status::WRONG_TYPE)
-    } else {
-        look(before, step, |shown| semantics::condition(op, shown)).err()
-    };
+    let refused = refusal(op, before)
+        .or_else(|| look(before, step, |shown| semantics::condition(op, shown)).err());
     let (status, done) = match refused {
         Some(status) => {
             item.free(&worker.cache);

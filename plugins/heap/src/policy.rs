@@ -136,6 +136,7 @@ impl Store {
             }
             worker.add_up_if_due(self);
         }
+        self.watch_pages_by_bytes(worker);
         true
     }
 

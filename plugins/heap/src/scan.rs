@@ -7,8 +7,8 @@
 //! bucket. That order is the same in a table of any size, so an item that stays is
 //! visited once, however often the table is replaced between two pages.
 
-use crate::item::ItemRef;
-use crate::ops::with_item;
+use crate::item::{ItemRef, STRING};
+use crate::ops::{with_item, with_view};
 use crate::store::Store;
 use crate::worker::Worker;
 use crucible_plugin_api::Item;
@@ -56,7 +56,7 @@ pub(crate) fn scan(
                     continue;
                 }
                 left = left.saturating_sub(BUCKETS_PER_ITEM);
-                if !with_item(*item, worker.access_step(), |shown| visit(item.key(), shown)) {
+                if !shown_to(store, worker, *item, visit) {
                     left = 0;
                 }
             }
@@ -66,4 +66,26 @@ pub(crate) fn scan(
         (index, bits) = (index + 1, 0);
     }
     0
+}
+
+/// Shows an item to the visitor; of a structure, its kind and length as of now.
+fn shown_to(
+    store: &Store,
+    worker: &Worker,
+    item: ItemRef,
+    visit: &mut dyn FnMut(&[u8], &Item<'_>) -> bool,
+) -> bool {
+    let step = worker.access_step();
+    if item.value_type() == STRING {
+        return with_item(item, step, |shown| visit(item.key(), shown));
+    }
+    let hash = store.hasher.hash(item.key());
+    let shard = store.lock(store.shard_index(hash));
+    // It may have left meanwhile; it is not visited then.
+    if shard.slot_of(hash, item).is_none() {
+        return true;
+    }
+    let view = with_item(item, step, |shown| *shown.view());
+    drop(shard);
+    with_view(view, |shown| visit(item.key(), shown))
 }

@@ -31,6 +31,8 @@ pub struct Settings {
     /// Move items to fuller pages, and keep below the limit, while the process
     /// holds more pages than the limit.
     pub defrag: bool,
+    /// When a small structure becomes a large one; names and defaults are Redis's.
+    pub structures: structs::Limits,
 }
 
 impl Default for Settings {
@@ -42,6 +44,7 @@ impl Default for Settings {
             small_queue_ratio: 0.1,
             ghost_ratio: 1.0,
             defrag: true,
+            structures: structs::Limits::default(),
         }
     }
 }
@@ -85,6 +88,7 @@ impl Settings {
             workers: 1,
             seed: 0,
             defrag: self.defrag,
+            limits: self.structures,
         })
     }
 }

@@ -10,7 +10,7 @@
 use crate::alloc::Cache;
 use crate::counters::Count;
 use crate::index::{Slot, Table};
-use crate::item::ItemRef;
+use crate::item::{ItemRef, STRING};
 use crate::ring::Ring;
 use crate::store::{EMPTY, MAIN, SMALL, Store};
 use crate::timers::Timers;
@@ -216,6 +216,13 @@ impl Locked<'_> {
     ) {
         new.number(old.sequence());
         new.inherit_reads(old);
+        if old.value_type() != STRING {
+            self.uncharge_object(worker, old);
+            if let Some(object) = old.take_object() {
+                new.put_object(object);
+            }
+            // The sums follow with the item below.
+        }
         self.swap(worker, slot, hash, old, new);
     }
 
@@ -261,6 +268,27 @@ impl Locked<'_> {
         worker.count(self.store, Count::removed, 1);
         worker.retire(item);
         self.settle(worker);
+    }
+
+    /// Takes what a structure owns out of the sums, before it is taken out.
+    pub(crate) fn uncharge_object(&mut self, worker: &mut Worker, item: ItemRef) {
+        self.charge_owned(worker, item, -item.owned_bytes());
+    }
+
+    /// Adds what a structure owns to the sums, after it was put in.
+    pub(crate) fn charge_object(&mut self, worker: &mut Worker, item: ItemRef) {
+        self.charge_owned(worker, item, item.owned_bytes());
+    }
+
+    fn charge_owned(&mut self, worker: &mut Worker, item: ItemRef, bytes: i64) {
+        self.add_bytes(worker, Ring::queue_of(item.place()), bytes);
+        worker.charge(bytes);
+    }
+
+    /// Gives a structure that was written a new number.
+    pub(crate) fn renumber(&mut self, item: ItemRef) {
+        self.inner.sequence += 1;
+        item.number(self.inner.sequence);
     }
 
     /// Takes an item out whose time is over.

@@ -15,6 +15,7 @@ use crate::shard::{Inner, Locked, Shard};
 use crate::worker::Orphan;
 use cache_core::{Epochs, KeyHash, KeyHasher};
 use crossbeam_utils::CachePadded;
+use crucible_plugin_api::Env;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -48,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) workers: usize,
     pub(crate) seed: u64,
     pub(crate) defrag: bool,
+    /// When small structures become large ones.
+    pub(crate) limits: structs::Limits,
 }
 
 /// The memory limit and what is charged against it.
@@ -66,12 +69,18 @@ pub(crate) struct Budget {
     pub(crate) quantum: i64,
     /// Bytes of one step of an age stamp.
     pub(crate) age_bytes: AtomicU64,
+    /// Whether items are moved to fuller slabs.
+    pub(crate) defrag_on: AtomicBool,
+    /// Bytes ever pushed when pages were last compared with the limit.
+    pub(crate) watched: AtomicU64,
 }
 
 /// The store.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) plan: Plan,
+    /// Large structures are dropped on the host's own thread.
+    pub(crate) env: Env,
     pub(crate) hasher: KeyHasher,
     pub(crate) epochs: Epochs,
     shards: Box<[Shard]>,
@@ -88,7 +97,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(plan: Plan) -> Option<Self> {
+    pub(crate) fn new(plan: Plan, env: &Env) -> Option<Self> {
         let arena = Arena::new()?;
         let shards = (plan.heap_size / SHARD_BYTES).next_power_of_two() as usize;
         let shards = shards.clamp(SHARDS_MIN, SHARDS_MAX);
@@ -110,6 +119,8 @@ impl Store {
                 // Small heaps are counted at once.
                 quantum: if plan.heap_size < 32 << 20 { 0 } else { quantum.min(QUANTUM_MAX) },
                 age_bytes: AtomicU64::new(1),
+                defrag_on: AtomicBool::new(false),
+                watched: AtomicU64::new(0),
             },
             counters: (0..plan.workers).map(|_| CachePadded::new(Counters::new())).collect(),
             taken: (0..plan.workers).map(|_| AtomicBool::new(false)).collect(),
@@ -117,6 +128,7 @@ impl Store {
             graves: Graves::default(),
             orphans: Mutex::new(Vec::new()),
             arena,
+            env: env.clone(),
             plan,
         };
         store.set_limit(store.plan.heap_size);

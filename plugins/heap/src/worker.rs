@@ -50,7 +50,7 @@ impl Orphan {
     pub(crate) fn free(&self, cache: &Cache) -> bool {
         match self {
             Orphan::Item(item) if item.is_pinned() => return false,
-            Orphan::Item(item) => item.free(cache),
+            Orphan::Item(item) => item.dispose(cache, None),
             // SAFETY: it was replaced before the stamp; see the header.
             Orphan::Table(table) => unsafe { table.free(cache) },
         }
@@ -79,6 +79,8 @@ pub struct Worker {
     /// Reservations, by token.
     pub(crate) bodies: HashMap<u64, ItemRef>,
     pub(crate) last_token: u64,
+    /// For random members of structures; out while an operation uses it.
+    pub(crate) rng: Option<structs::Rng>,
     /// Guards handed out so far.
     pub(crate) guards: u64,
     pub(crate) upkeep: crate::upkeep::Cursor,
@@ -111,6 +113,7 @@ impl Worker {
             hashes: Vec::new(),
             bodies: HashMap::new(),
             last_token: 0,
+            rng: Some(structs::Rng::new(store.plan.seed.wrapping_add(id as u64))),
             guards: 0,
             upkeep: crate::upkeep::Cursor::default(),
             cache: store.arena.cache(),
@@ -184,7 +187,7 @@ impl Worker {
                 if item.is_pinned() {
                     self.pinned.push_back(item);
                 } else {
-                    item.free(&self.cache);
+                    item.dispose(&self.cache, Some(&store.env));
                 }
             }
             if keep > 0 {
@@ -204,7 +207,7 @@ impl Worker {
             if item.is_pinned() {
                 self.pinned.push_back(item);
             } else {
-                item.free(&self.cache);
+                item.dispose(&self.cache, Some(&store.env));
             }
         }
     }

@@ -1,0 +1,269 @@
+//! Operations on structures: the crate `structs` over the items of their keys.
+//!
+//! All keys' shards are held in ascending order from the look to the change, so an
+//! operation of several keys is one step. Objects are moved out of their items
+//! into slots, and what the operation leaves in the slots is put back: in place,
+//! in a new item, or nowhere.
+
+use crate::item::{ItemRef, KEY_LEN_MAX, STRING};
+use crate::object::OBJECT_LEN;
+use crate::ops::{block_of, copy_with_key, publish, shape_of};
+use crate::shard::Locked;
+use crate::store::Store;
+use crate::worker::Worker;
+use cache_core::KeyHash;
+use crucible_plugin_api::abi::op::value_type;
+use crucible_plugin_api::{
+    ItemKind, Opts, Status, StructAnswer, StructCall, StructFlags, StructOp,
+};
+use structs::{Ctx, Held, Object, Slot};
+
+/// What an element is taken to need, beside its bytes, when room is made ahead.
+const ELEMENT_BYTES: usize = 64;
+
+/// The `value_type` of a structure.
+fn type_of(object: &Object) -> u8 {
+    match object.kind() {
+        ItemKind::List => value_type::LIST,
+        ItemKind::Set => value_type::SET,
+        ItemKind::SortedSet => value_type::ZSET,
+        _ => value_type::HASH,
+    }
+}
+
+/// The kind of an item.
+fn kind_of(item: ItemRef) -> ItemKind {
+    match item.value_type() {
+        STRING => ItemKind::String,
+        value_type::LIST => ItemKind::List,
+        value_type::SET => ItemKind::Set,
+        value_type::ZSET => ItemKind::SortedSet,
+        _ => ItemKind::Hash,
+    }
+}
+
+/// The keys of one operation, with their shards held.
+struct Keys<'c, 's> {
+    names: Vec<(&'c [u8], KeyHash)>,
+    shards: Vec<Locked<'s>>,
+}
+
+impl<'c, 's> Keys<'c, 's> {
+    fn lock(store: &'s Store, call: &StructCall<'c>) -> Self {
+        let names: Vec<_> = call.all_keys().map(|key| (key, store.hasher.hash(key))).collect();
+        let mut indexes: Vec<usize> =
+            names.iter().map(|(_, hash)| store.shard_index(*hash)).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        Self { names, shards: indexes.into_iter().map(|index| store.lock(index)).collect() }
+    }
+
+    /// The shard of a key, which is held.
+    fn shard(&mut self, at: usize) -> (&mut Locked<'s>, &'c [u8], KeyHash) {
+        let (key, hash) = self.names[at];
+        let store = self.shards[0].store;
+        let index = store.shard_index(hash);
+        let held = self.shards.binary_search_by_key(&index, |shard| shard.index);
+        (&mut self.shards[held.expect("all shards are held")], key, hash)
+    }
+
+    /// The item of a key, unless its time is over.
+    fn item(&mut self, worker: &mut Worker, at: usize) -> Option<ItemRef> {
+        let (shard, key, hash) = self.shard(at);
+        shard.present(worker, hash, key).map(|(_, item)| item)
+    }
+
+    /// Whether an earlier key is the same.
+    fn repeats(&self, at: usize) -> bool {
+        self.names[..at].iter().any(|(key, _)| *key == self.names[at].0)
+    }
+}
+
+/// Runs one operation.
+pub(crate) fn run(
+    store: &Store,
+    worker: &mut Worker,
+    call: &StructCall<'_>,
+    out: &mut StructAnswer<'_>,
+) {
+    let value_len_max = store.plan.value_len_max;
+    if call.all_keys().any(|key| key.len() > KEY_LEN_MAX)
+        || call.args.iter().any(|arg| arg.as_bytes().len() as u64 > value_len_max)
+    {
+        return out.fail(Status::TOO_LARGE);
+    }
+    if call.writes() {
+        let args: usize = call.args.iter().map(|a| a.as_bytes().len() + ELEMENT_BYTES).sum();
+        if !store.make_room(worker, (args + call.key.len() + OBJECT_LEN) as i64) {
+            return out.fail(Status::NO_MEMORY);
+        }
+    }
+    let mut keys = Keys::lock(store, call);
+    if !on_string(worker, &mut keys, call, out) {
+        on_objects(store, worker, &mut keys, call, out);
+    }
+    if let Some(item) = keys.item(worker, 0) {
+        out.describe(kind_of(item), item.cas(), item.expires_at_ms());
+        if !call.opts.has(Opts::NO_TOUCH) {
+            store.note_read(worker, item);
+        }
+    }
+    drop(keys);
+    let _others_go_later = store.make_room(worker, 0);
+}
+
+fn on_objects(
+    store: &Store,
+    worker: &mut Worker,
+    keys: &mut Keys<'_, '_>,
+    call: &StructCall<'_>,
+    out: &mut StructAnswer<'_>,
+) {
+    let count = keys.names.len();
+    let mut before: Vec<Option<ItemRef>> = Vec::with_capacity(count);
+    let mut slots: Vec<Slot> = Vec::with_capacity(count);
+    for at in 0..count {
+        let item = if keys.repeats(at) { None } else { keys.item(worker, at) };
+        before.push(item);
+        slots.push(item.map_or_else(Slot::default, |item| Slot {
+            expires_at_ms: item.expires_at_ms(),
+            held: if item.value_type() == STRING {
+                Held::Other
+            } else {
+                keys.shard(at).0.uncharge_object(worker, item);
+                item.take_object().map_or(Held::Absent, Held::Object)
+            },
+        }));
+    }
+    let mut rng = std::mem::take(&mut worker.rng);
+    let mut ctx = Ctx {
+        now_ms: worker.now_ms,
+        rng: rng.as_mut().expect("only this operation takes it"),
+        limits: &store.plan.limits,
+    };
+    structs::apply(call, &mut ctx, &mut slots, out);
+    worker.rng = rng;
+    let written: Vec<usize> = out.written(call).collect();
+    for (at, (slot, item)) in slots.into_iter().zip(before).enumerate() {
+        if keys.repeats(at) {
+            continue;
+        }
+        let is_written = written.iter().any(|w| keys.names[*w].0 == keys.names[at].0);
+        let (shard, key, hash) = keys.shard(at);
+        let put = put_back(shard, worker, (key, hash), item, slot, is_written);
+        if put.is_err() {
+            // There was no block for the item: what it held is lost with it.
+            if let Some((slot, item)) = shard.find(hash, key) {
+                shard.unlink(worker, slot, hash, item);
+            }
+            out.fail(Status::NO_MEMORY);
+        }
+    }
+}
+
+/// Puts what an operation left under a key.
+fn put_back(
+    shard: &mut Locked<'_>,
+    worker: &mut Worker,
+    (key, hash): (&[u8], KeyHash),
+    item: Option<ItemRef>,
+    slot: Slot,
+    is_written: bool,
+) -> Result<(), Status> {
+    let object = match slot.held {
+        Held::Other => return Ok(()),
+        Held::Absent => {
+            if let Some(item) = item {
+                let entry = shard.slot_of(hash, item).expect("the item is in the table");
+                shard.unlink(worker, entry, hash, item);
+            }
+            return Ok(());
+        }
+        Held::Object(object) => object,
+    };
+    let at_ms = slot.expires_at_ms;
+    if let Some(item) = item
+        && item.value_type() == type_of(&object)
+        && (at_ms == item.expires_at_ms() || item.has_room_for_deadline())
+    {
+        item.put_object(object);
+        shard.charge_object(worker, item);
+        if is_written {
+            shard.renumber(item);
+            item.set_accessed(worker.access_step());
+        }
+        if at_ms != item.expires_at_ms() {
+            shard.set_deadline(worker, item, at_ms);
+        }
+        return Ok(());
+    }
+    let mut shape = shape_of(key.len(), OBJECT_LEN, 0, 0, at_ms, 0);
+    shape.value_type = type_of(&object);
+    // A kept item's place is taken by one that has room for the deadline.
+    let new = block_of(worker, &shape, key).ok_or(Status::NO_MEMORY)?;
+    new.begin_object();
+    new.put_object(object);
+    let entry =
+        item.map(|item| (shard.slot_of(hash, item).expect("the item is in the table"), item));
+    let cas = item.filter(|_| !is_written).map(ItemRef::sequence);
+    publish(shard, worker, hash, entry, new)?;
+    if let Some(sequence) = cas {
+        new.number(sequence);
+    }
+    Ok(())
+}
+
+/// RENAME, COPY and MEMORY of a string; false when something else is asked.
+fn on_string(
+    worker: &mut Worker,
+    keys: &mut Keys<'_, '_>,
+    call: &StructCall<'_>,
+    out: &mut StructAnswer<'_>,
+) -> bool {
+    if !matches!(call.op, StructOp::RENAME | StructOp::COPY | StructOp::MEMORY) {
+        return false;
+    }
+    let Some(item) = keys.item(worker, 0).filter(|item| item.value_type() == STRING) else {
+        return false;
+    };
+    if call.op == StructOp::MEMORY {
+        out.set_number(item.charge());
+        return true;
+    }
+    let Some(to) = call.keys.first().map(|key| key.as_bytes()) else { return false };
+    let target = keys.item(worker, 1);
+    let taken = target.is_some();
+    match call.op {
+        StructOp::RENAME if call.has(StructFlags::IF_NEW) && taken => return true,
+        StructOp::COPY if to == call.key => {
+            out.fail(Status::INVALID);
+            return true;
+        }
+        StructOp::COPY if !call.has(StructFlags::REPLACE) && taken => return true,
+        _ => {}
+    }
+    if to == call.key {
+        out.set_number(1);
+        return true;
+    }
+    let Some(copy) = copy_with_key(worker, item, to) else {
+        out.fail(Status::NO_MEMORY);
+        return true;
+    };
+    let (shard, _, hash) = keys.shard(1);
+    let entry = target.and_then(|item| shard.slot_of(hash, item).map(|slot| (slot, item)));
+    if let Err(status) = publish(shard, worker, hash, entry, copy) {
+        out.fail(status);
+        return true;
+    }
+    out.set_number(1);
+    out.other(StructAnswer::changed);
+    if call.op == StructOp::RENAME {
+        let (shard, _, hash) = keys.shard(0);
+        if let Some(slot) = shard.slot_of(hash, item) {
+            shard.unlink(worker, slot, hash, item);
+        }
+        out.gone();
+    }
+    true
+}
