@@ -604,6 +604,7 @@ mod tests {
             (
                 settings.limits.by_reference_min,
                 settings.limits.max_connections_per_address,
+                settings.limits.connection_memory,
                 &admin_tls,
             ),
         );
@@ -637,7 +638,9 @@ mod tests {
             "limits.output_pause" => ("2MiB".into(), vec![]),
             "limits.output_resume" => ("128KiB".into(), vec![]),
             "limits.output_max" | "limits.input_max" => ("3GiB".into(), vec![]),
-            "limits.by_reference_min" | "uring.zero_copy_min" => ("128KiB".into(), vec![]),
+            "limits.by_reference_min" | "limits.connection_memory" | "uring.zero_copy_min" => {
+                ("128KiB".into(), vec![])
+            }
             "limits.max_connections" | "limits.max_connections_per_address" => {
                 ("77".into(), vec![])
             }

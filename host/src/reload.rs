@@ -199,6 +199,7 @@ fn apply(core: &Core, plan: &Plan) {
     if let (Some(share), Some(tls)) = (&core.admin_tls, &plan.admin_tls) {
         share.set(tls);
     }
+    core.connection_memory.store(plan.settings.limits.connection_memory.0, Ordering::Relaxed);
     for (at, listener) in plan.listeners.iter().enumerate() {
         core.timeouts[at].set(
             listener.idle_timeout,

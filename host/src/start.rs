@@ -194,6 +194,7 @@ fn core(plan: &Plan) -> Arc<Core> {
         admin_tls: plan.admin_tls.as_ref().map(TlsShare::new),
         timeouts: timeouts.collect(),
         addresses: Mutex::new(HashMap::new()),
+        connection_memory: AtomicU64::new(plan.settings.limits.connection_memory.0),
         max_per_address: AtomicU32::new(u32::try_from(per_address).unwrap_or(u32::MAX)),
         gates: plan.stores.iter().map(|_| crate::gate::Gate::new(workers)).collect(),
         event_masks: plan.stores.iter().map(|_| AtomicU32::new(0)).collect(),
@@ -305,14 +306,13 @@ impl Made {
             None => None,
         };
         core.serving.store(true, Ordering::Relaxed);
-        let took_over = inherited.predecessor.is_some();
         if let Some(mut predecessor) = inherited.predecessor.take() {
             predecessor.drain();
         }
         if let Err(error) = takeover::offer(&core, &self.plan) {
             tracing::error!(%error, "cannot open takeover.socket: the next process must bind anew");
         }
-        if took_over {
+        if inherited.took_over {
             notify_manager(&format!("READY=1\nMAINPID={}", std::process::id()));
         } else {
             notify_manager("READY=1");

@@ -231,6 +231,8 @@ fn stats(state: &State) -> Value {
         "sessions": core.sum(|s| &s.sessions), "pinned_values": core.sum(|s| &s.pinned),
         "pinned_bytes": core.sum(|s| &s.pinned_bytes),
         "bodies": core.sum(|s| &s.bodies), "panics": core.sum(|s| &s.panics),
+        "connection_bytes": core.sum(|s| &s.held_bytes),
+        "memory_closes": core.sum(|s| &s.memory_closes),
         "tls_handshakes": core.sum(|s| &s.tls_handshakes),
         "tls_resumed": core.sum(|s| &s.tls_resumed),
         "tls_failures": core.sum(|s| &s.tls_failures),

@@ -188,6 +188,8 @@ fn own_keys() -> Vec<Key<Settings>> {
             limits.output_max,
             "Waiting replies at which the connection is closed; above output_pause."
         ),
+        key!(Settings, "limits.connection_memory", limits.connection_memory,
+        "Unparsed input and unsent replies of all connections together; beyond it those that hold more than their share (and 64 KiB) are closed. 0 is no limit."; reloads),
         key!(
             Settings,
             "limits.by_reference_min",

@@ -177,6 +177,8 @@ pub struct Limits {
     pub output_max: Size,
     /// Values at least this long are sent from where they lie.
     pub by_reference_min: Size,
+    /// Unparsed input and unsent replies of all connections; 0 = no limit.
+    pub connection_memory: Size,
 }
 
 impl Default for Limits {
@@ -192,6 +194,7 @@ impl Default for Limits {
             output_resume: Size(256 << 10),
             output_max: Size(1 << 30),
             by_reference_min: Size(16 << 10),
+            connection_memory: Size(0),
         }
     }
 }

@@ -83,6 +83,10 @@ pub struct WorkerShare {
     pub pinned_bytes: AtomicU64,
     /// Bodies that are being received into the store's memory.
     pub bodies: AtomicU64,
+    /// Unparsed input and unsent replies, as of the last look at every connection.
+    pub held_bytes: AtomicU64,
+    /// Connections closed because all together held too much.
+    pub memory_closes: AtomicU64,
     /// Open sessions.
     pub sessions: AtomicU64,
     /// TLS handshakes that were done.
@@ -199,6 +203,8 @@ pub struct Core {
     pub addresses: Mutex<std::collections::HashMap<std::net::IpAddr, u32>>,
     /// Most connections from one address; 0 = no limit.
     pub max_per_address: AtomicU32,
+    /// Most memory of all connections; 0 = no limit.
+    pub connection_memory: AtomicU64,
     /// Kinds of key events that anybody listens to, by store; lent to plugins.
     pub event_masks: Vec<AtomicU32>,
     /// By store: lets one worker run turns while all others wait.

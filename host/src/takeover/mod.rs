@@ -88,8 +88,10 @@ struct Offer {
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<(String, Vec<OwnedFd>)>,
-    /// The process that had them.
+    /// The process that had them, until it was told to end.
     pub predecessor: Option<Predecessor>,
+    /// This process follows another.
+    pub took_over: bool,
 }
 
 /// The process before, until it has ended.
@@ -151,7 +153,7 @@ impl Inherited {
         tracing::info!(pid = offer.pid, sockets = sockets.len(), "took the listeners over");
         let drain_limit = Duration::from_millis(offer.drain_ms);
         let predecessor = Predecessor { stream, pid: offer.pid, drain_limit, draining: false };
-        Ok(Self { sockets, predecessor: Some(predecessor) })
+        Ok(Self { sockets, predecessor: Some(predecessor), took_over: true })
     }
 
     /// `LISTEN_FDS`: sockets that the service manager opened.

@@ -157,6 +157,11 @@ impl Outflow {
         self.bytes.len() - self.done + self.parts_len
     }
 
+    /// Those of them that are not references.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.bytes.len() - self.done
+    }
+
     /// Adds bytes; returns memory that is free now, and where the bytes begin.
     pub(crate) fn append(&mut self, bytes: Vec<u8>) -> (Vec<u8>, usize) {
         if self.bytes.is_empty() {

@@ -8,7 +8,7 @@
 use std::sync::atomic::Ordering;
 
 use crucible_plugin_api::abi::tables::close_reason;
-use kompio::DriverCtx;
+use kompio::{ConnToken, DriverCtx};
 
 use super::Worker;
 use super::conn::{flag, token_of};
@@ -23,6 +23,9 @@ const BYTES_PER_S_MIN: u64 = 64 * 1024;
 pub(super) fn extra_ms(bytes: u64) -> u32 {
     u32::try_from(bytes / BYTES_PER_S_MIN * 1000).unwrap_or(u32::MAX / 4).min(u32::MAX / 4)
 }
+
+/// A connection is not closed for holding so little, however many there are.
+const SHARE_BYTES_MIN: usize = 64 * 1024;
 
 /// Whether `now` is at or past `due`, on a clock that wraps.
 fn is_past(now: u32, due: u32) -> bool {
@@ -43,17 +46,45 @@ impl Worker {
             from = 0;
             let seen = std::mem::take(&mut self.pinned_bytes);
             share.pinned_bytes.store(seen, Ordering::Relaxed);
+            let held = std::mem::take(&mut self.held_bytes);
+            share.held_bytes.store(held, Ordering::Relaxed);
         }
         let to = (from + step).min(len);
         self.scan_from = to;
+        let share_max = self.share_max();
         for at in from..to {
-            if self.is_overdue(ctx, at)
-                && let Some(token) = token_of(self.conns[at].id)
-            {
-                self.core().shares[self.id].timeouts.fetch_add(1, Ordering::Relaxed);
+            let overdue = self.is_overdue(ctx, at);
+            let Some(token) = token_of(self.conns[at].id) else { continue };
+            let held = self.held(ctx, at, token);
+            self.held_bytes += held as u64;
+            let counts = &self.core().shares[self.id];
+            if overdue {
+                counts.timeouts.fetch_add(1, Ordering::Relaxed);
                 self.close(ctx, token, close_reason::TIMEOUT);
+            } else if held > share_max {
+                counts.memory_closes.fetch_add(1, Ordering::Relaxed);
+                self.close(ctx, token, close_reason::OUTPUT_LIMIT);
             }
         }
+    }
+
+    /// What one connection may hold now: anything, until all together hold too much.
+    fn share_max(&self) -> usize {
+        let core = self.core();
+        let most = core.connection_memory.load(Ordering::Relaxed);
+        if most == 0 || core.sum(|share| &share.held_bytes) <= most {
+            return usize::MAX;
+        }
+        let connections = core.sum(|share| &share.sessions).max(1);
+        usize::try_from(most / connections).unwrap_or(usize::MAX).max(SHARE_BYTES_MIN)
+    }
+
+    /// Memory that a connection's bytes take here; values that lie in a store
+    /// are not its own.
+    fn held(&self, ctx: &DriverCtx, at: usize, token: ConnToken) -> usize {
+        let tls = if self.conns[at].has(flag::TLS) { self.tls.held(token) } else { 0 };
+        let replies = ctx.queued_bytes(token).saturating_sub(ctx.pinned_bytes(token));
+        replies + ctx.input(token).len() + tls
     }
 
     fn is_overdue(&mut self, ctx: &DriverCtx, at: usize) -> bool {

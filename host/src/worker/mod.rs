@@ -122,6 +122,7 @@ pub struct Worker {
     scan_from: usize,
     /// Pinned bytes seen so far in the present look at all connections.
     pinned_bytes: u64,
+    held_bytes: u64,
     sessions: u64,
     bodies: u64,
     counted_turns: u64,
@@ -225,6 +226,7 @@ impl Worker {
             wants_alone: false,
             scan_from: 0,
             pinned_bytes: 0,
+            held_bytes: 0,
             sessions: 0,
             bodies: 0,
             counted_turns: 0,

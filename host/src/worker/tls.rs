@@ -67,6 +67,12 @@ impl Counter {
         channel.map_or(0, |channel| channel.outflow.left())
     }
 
+    /// Plaintext of a connection in memory of its own.
+    pub(super) fn held(&self, token: ConnToken) -> usize {
+        let channel = self.channels.get(token.index()).and_then(Option::as_deref);
+        channel.map_or(0, |c| c.inflow.input().len() + c.outflow.own_bytes())
+    }
+
     /// Memory for plaintext.
     pub(super) fn room(&mut self) -> Vec<u8> {
         self.free.pop().unwrap_or_default()

@@ -269,3 +269,43 @@ fn ten_thousand_idle_connections_cost_a_kibibyte_each_at_most() {
     drop((idle, first));
     host.stop();
 }
+
+#[test]
+fn connections_that_hold_too_much_together_are_closed_and_small_ones_stay() {
+    let host = Host::start(&args(&[
+        "--plugin",
+        "resp@127.0.0.1:0",
+        "--set",
+        "limits.connection_memory=2MiB",
+        "--set",
+        "limits.by_reference_min=1GiB",
+        "--set",
+        "limits.output_pause=64MiB",
+        "--admin",
+        "127.0.0.1:0",
+    ]));
+    let mut small = host.connect(0);
+    let value = "v".repeat(900_000);
+    small.ask(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$900000\r\n{value}\r\n"), "+OK\r\n");
+    // Ten megabytes of replies each that nobody reads: more than sockets take.
+    let mut greedy: Vec<_> = (0..3).map(|_| host.connect(0)).collect();
+    for wire in &mut greedy {
+        wire.send("GET k\r\n".repeat(20));
+    }
+    let at = crate::admin::address(&host);
+    let until = Instant::now() + LONG;
+    loop {
+        let (_, text) = http(&at, "GET", "/stats", "", "");
+        let stats: serde_json::Value = serde_json::from_str(&text).unwrap();
+        if stats["memory_closes"] == 3 {
+            break;
+        }
+        assert!(Instant::now() < until, "{text}");
+    }
+    for wire in &mut greedy {
+        let got = wire.rest().len();
+        assert!(got < 20 * 900_000, "all {got} bytes came");
+    }
+    small.ask("PING\r\n", "+PONG\r\n");
+    host.stop();
+}

@@ -106,6 +106,37 @@ fn nor_where_each_worker_has_a_socket_of_its_own() {
 }
 
 #[test]
+fn a_store_that_persists_goes_with_the_listeners() {
+    let place = Place::new();
+    let path = place.config("c.toml", "");
+    let heap = place.dir.path().join("heap");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let warm = text.replace("[cache]\n", &format!("[cache]\npersist = {heap:?}\n"));
+    std::fs::write(&path, warm).unwrap();
+    let config = path.to_str().unwrap();
+    let first = Host::start(&["--config", config]);
+    let at = first.address(0);
+    first.connect(0).ask("SET k kept\r\n", "+OK\r\n");
+    let over = Arc::new(AtomicBool::new(false));
+    let visitor = std::thread::spawn({
+        let over = over.clone();
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                visit(at).expect("who comes between the two waits");
+            }
+        }
+    });
+    let second = Host::start(&["--takeover", "--config", config]);
+    // The first has ended before the second opened the store.
+    let (status, log) = first.wait();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    second.connect(0).ask("GET k\r\n", "$4\r\nkept\r\n");
+    over.store(true, Ordering::Relaxed);
+    visitor.join().unwrap();
+    second.stop();
+}
+
+#[test]
 fn a_new_process_that_cannot_start_leaves_the_old_one_serving() {
     let place = Place::new();
     let config = place.config("c.toml", "");

@@ -128,8 +128,9 @@ impl Logs {
         }
     }
 
-    /// Seals what has grown too old: past its bucket's width, wholly expired, or
-    /// overtaken by a quarter of all segments.
+    /// Seals what has grown too old: past its bucket's width, wholly expired, or at
+    /// least half full and overtaken by a quarter of all segments. (Emptier ones
+    /// would only gather: a layer that is hardly used is hardly evicted from.)
     pub(crate) fn seal_aged(&mut self, shared: &Shared, now: u64, newest_seq: u64) {
         let overtaken = u64::from(shared.segments.count() / 4);
         for log in 0..self.open.len() {
@@ -141,7 +142,8 @@ impl Logs {
             if now.saturating_sub(open.opened_ms) > width
                 || (open.max_deadline != u64::MAX && open.max_deadline <= now)
                 || (open.word.group() == ttl::MIXED && open.min_deadline + 500 <= now)
-                || newest_seq > open.word.seq() + overtaken
+                || (newest_seq > open.word.seq() + overtaken
+                    && open.at * 2 > shared.segments.capacity())
             {
                 self.seal(shared, log);
             }
