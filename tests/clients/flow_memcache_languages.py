@@ -49,7 +49,7 @@ class Twemproxy:
         lines = [
             "pool:",
             f"  listen: 127.0.0.1:{self.port}",
-            "  hash: fnv1a_64",
+            "  hash: md5",  # fnv1a puts keys that differ in their last byte close together
             "  distribution: ketama",
             "  auto_eject_hosts: true",
             "  server_retry_timeout: 60000",

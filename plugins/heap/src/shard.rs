@@ -19,6 +19,10 @@ use cache_core::KeyHash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Where the CAS tokens of a shard begin: far from the small numbers that a
+/// client might make up or keep from another server.
+const FIRST_SEQUENCE: u64 = 1 << 32;
+
 /// A table with fewer items than this share of its slots is replaced by a smaller
 /// one.
 const SPARSE: u64 = 4;
@@ -57,7 +61,7 @@ impl Shard {
             inner: Mutex::new(Inner {
                 table: None,
                 items: 0,
-                sequence: 0,
+                sequence: FIRST_SEQUENCE,
                 rings: [Ring::new(0), Ring::new(1)],
                 timers: Timers::default(),
                 bytes: [0; 2],
