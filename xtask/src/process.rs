@@ -3,7 +3,10 @@
 //! Called by every task that starts something.
 
 use crate::{Failure, sys};
+use serde_json::Value;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -133,6 +136,17 @@ fn forward_lines(stream: impl Read, lines: &mpsc::Sender<String>) {
         }
         line.clear();
     }
+}
+
+/// The last result among the JSON lines that crucible-benchmark wrote to a file.
+pub(crate) fn result_of(lines: &Path) -> Result<Value, Failure> {
+    let text =
+        fs::read_to_string(lines).map_err(|error| format!("{}: {error}", lines.display()))?;
+    text.lines()
+        .rev()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["kind"] == "result")
+        .ok_or_else(|| "crucible-benchmark gave no result".to_owned())
 }
 
 /// Runs a program that must succeed; its last lines are in the failure.

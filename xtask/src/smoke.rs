@@ -3,7 +3,7 @@
 //! What there is, is asked of the host: a new backend or policy is tested without a word here.
 //! Called by people and by CI.
 
-use crate::process::{Guard, must};
+use crate::process::{self, Guard, must};
 use crate::{Failure, paths, run, sys};
 use serde_json::Value;
 use std::net::TcpListener;
@@ -23,10 +23,11 @@ const PROTOCOLS: [(&str, &str); 7] = [
 ];
 /// Keys of each run: all of them fit the store's memory many times over.
 const KEYS: u32 = 2_000;
-/// Least share of found keys where everything fits.
-const HIT_RATIO_MIN: f64 = 0.99;
+/// Least share of found keys. All fit, but a store that writes a log drops some when overwritten values
+/// have filled it, and a random policy drops them blindly.
+const HIT_RATIO_MIN: f64 = 0.80;
 /// What every store is given.
-const HEAP_SIZE: &str = "64MiB";
+const HEAP_SIZE: &str = "256MiB";
 /// A host that is not there by then is stuck, however crowded the machine is.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// One run of the generator: a second of load, and its waits.
@@ -75,10 +76,10 @@ fn program(name: &str) -> PathBuf {
     paths::release_dir().join(name)
 }
 
-/// Names of the built plugins of this kind, as the host sees them.
+/// Names of the built plugins of this kind; the host looks for them beside itself.
 fn plugins(kind: &str) -> Result<Vec<String>, Failure> {
     let mut command = Command::new(program("crucible-host"));
-    command.args(["plugin", "list", "--plugin-dir"]).arg(paths::release_dir());
+    command.args(["plugin", "list"]);
     let ended = must("crucible-host plugin list", &mut command, START_LIMIT)?;
     let names: Vec<String> = ended.lines.iter().filter_map(|line| name_of(line, kind)).collect();
     if names.is_empty() { Err(format!("the host finds no {kind}")) } else { Ok(names) }
@@ -94,7 +95,7 @@ fn name_of(line: &str, kind: &str) -> Option<String> {
 /// The policies of a backend; one nameless where there is no choice.
 fn policies(backend: &str) -> Result<Vec<Option<String>>, Failure> {
     let mut command = Command::new(program("crucible-host"));
-    command.args(["plugin", "inspect", backend, "--plugin-dir"]).arg(paths::release_dir());
+    command.args(["plugin", "inspect", backend]);
     let ended =
         must(&format!("crucible-host plugin inspect {backend}"), &mut command, START_LIMIT)?;
     let words = ended.lines.iter().find_map(|line| choices(line, "policy"));
@@ -122,7 +123,6 @@ fn test(
     let ports = protocols.iter().map(|_| free_port()).collect::<Result<Vec<_>, _>>()?;
     let mut command = Command::new(program("crucible-host"));
     command.args(["--backend", backend, "--threads", "1", "--heap-size", HEAP_SIZE]);
-    command.arg("--plugin-dir").arg(paths::release_dir());
     for (protocol, port) in protocols.iter().zip(&ports) {
         command.args(["--plugin", &format!("{protocol}@127.0.0.1:{port}")]);
     }
@@ -177,26 +177,24 @@ fn wait_until_it_accepts(host: &mut Guard, port: u16) -> Result<(), Failure> {
 
 /// One run of the generator; what it saw, in a few words.
 fn drive(protocol: &str, port: u16, pid: u32) -> Result<String, Failure> {
+    let lines = paths::tools_dir().join("smoketest.json");
     let mut command = Command::new(program("crucible-benchmark"));
     command
         .args(["-h", "127.0.0.1", "-p", &port.to_string(), "--protocol", protocol])
-        .args(["--duration", "300ms", "--warmup", "100ms", "--request-timeout", "10s"])
-        .args(["-c", "8", "--json", "-", "--table", "none", "--server-pid", &pid.to_string()])
+        .args(["--duration", "500ms", "--warmup", "100ms", "--request-timeout", "10s"])
+        .args(["-c", "8", "--table", "none", "--server-pid", &pid.to_string(), "--json"])
+        .arg(&lines)
         // On a crowded machine a run may be void, and still every answer must be right.
         .args(["--slip-limit", "60s"]);
     if protocol != "ping" {
         command.args(["--keys", &KEYS.to_string(), "--commands", "get=8,set=2", "--ttl", "1h"]);
-        command.args(["--value-length", "weighted:64=8,1000=1,20000=1"]);
+        command.args(["--value-length", "weighted:64=17,1000=2,20000=1"]);
     }
     if !matches!(protocol, "momento" | "ping") {
         command.args(["-P", "4"]);
     }
-    let ended = must("crucible-benchmark", &mut command, RUN_LIMIT)?;
-    let results = ended.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let result = results
-        .rev()
-        .find(|line| line["kind"] == "result")
-        .ok_or("the generator gave no result")?;
+    must("crucible-benchmark", &mut command, RUN_LIMIT)?;
+    let result = process::result_of(&lines)?;
     judge(protocol, &result)
 }
 
@@ -217,7 +215,7 @@ fn judge(protocol: &str, result: &Value) -> Result<String, Failure> {
     }
     let ratio = result["hit_ratio"].as_f64().unwrap_or(0.0);
     if ratio < HIT_RATIO_MIN {
-        return Err(format!("hit ratio {ratio:.4} where every key fits"));
+        return Err(format!("hit ratio {ratio:.4}, below {HIT_RATIO_MIN}"));
     }
     if count("verified") == 0 {
         return Err("no value was verified".to_owned());

@@ -7,7 +7,6 @@ use super::tape::{Op, Tape, Wire};
 use super::workload::{WORKLOADS, Workload};
 use super::{Args, Maker};
 use crate::{Failure, install, paths, process, run, sys};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,6 +120,7 @@ impl Bench<'_> {
         let floor = server.kind == Kind::Floor;
         let address = server.address(workload.wire);
         let number = |value: usize| value.to_string();
+        let lines = paths::tools_dir().join("compare.json");
         let mut command = Command::new(paths::release_dir().join("crucible-benchmark"));
         command
             .args(["-h", "127.0.0.1", "-p", &address.port().to_string(), "--protocol"])
@@ -133,14 +133,10 @@ impl Bench<'_> {
             .args(["--verify", if floor { "off" } else { "full" }])
             .args(["--duration", &format!("{}s", self.args.seconds), "--warmup", "200ms"])
             .args(["--cpu-list", &self.args.load_cpu.to_string(), "--request-timeout", "30s"])
-            .args(["--server-pid", &server.pid().to_string(), "--json", "-", "--table", "none"]);
-        let ended = process::must("crucible-benchmark", &mut command, 10 * RUN_LIMIT)?;
-        let results =
-            ended.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let result = results
-            .rev()
-            .find(|line| line["kind"] == "result")
-            .ok_or("crucible-benchmark gave no result")?;
+            .args(["--server-pid", &server.pid().to_string(), "--table", "none", "--json"])
+            .arg(&lines);
+        process::must("crucible-benchmark", &mut command, 10 * RUN_LIMIT)?;
+        let result = process::result_of(&lines)?;
         let hits = floor || workload.op == Op::Set || result["hit_ratio"].as_f64() > Some(0.999);
         match (result["server_cpu_ns"].as_f64(), result["counts"]["responses"].as_f64()) {
             (Some(cpu_ns), Some(responses)) if responses > 0.0 && hits => Ok(cpu_ns / responses),
