@@ -48,6 +48,8 @@ choice! {
         "memcache-binary" McBinary,
         /// Momento's protosocket transport.
         "momento" Momento,
+        /// Momento's gRPC service.
+        "momento-grpc" MomentoGrpc,
         /// `PING` → `PONG` lines.
         "ping" Ping,
     }

@@ -232,6 +232,12 @@ impl Protocol {
         matches!(self, Self::Resp | Self::Resp3)
     }
 
+    /// One of Momento's.
+    #[must_use]
+    pub fn is_momento(self) -> bool {
+        matches!(self, Self::Momento | Self::MomentoGrpc)
+    }
+
     /// One of memcached's.
     #[must_use]
     pub fn is_memcache(self) -> bool {
@@ -297,13 +303,27 @@ impl Plan {
         for (key, present) in
             [("target.cache", target.cache.is_some()), ("target.token", target.token.is_some())]
         {
-            if present && protocol != Protocol::Momento {
+            if present && !protocol.is_momento() {
                 return Err(impossible(key, "…", format!("only momento has it, not {protocol}")));
             }
         }
         check_login(&target, protocol)?;
+        for (key, value) in [("target.cache", &target.cache), ("target.token", &target.token)] {
+            let visible = |text: &String| text.bytes().all(|b| (0x20..0x7f).contains(&b));
+            if protocol == Protocol::MomentoGrpc && !value.as_ref().is_none_or(visible) {
+                return Err(impossible(
+                    key,
+                    "…",
+                    "gRPC carries it in a header: printable ASCII only",
+                ));
+            }
+        }
         let tls = tls_plan(&target)?;
         let timestamps = connection.timestamps.unwrap_or(Timestamps::User);
+        if timestamps == Timestamps::Kernel && protocol == Protocol::MomentoGrpc {
+            let why = "the kernel does not see where a call of HTTP/2 ends";
+            return Err(impossible("connection.timestamps", timestamps, why));
+        }
         if timestamps == Timestamps::Kernel && tls.is_some() {
             return Err(PlanError::Conflict {
                 one: "connection.timestamps = kernel",
@@ -311,7 +331,7 @@ impl Plan {
                 why: "the kernel does not see where a sealed request ends",
             });
         }
-        if protocol == Protocol::Momento && pipeline_depth > 1 {
+        if protocol.is_momento() && pipeline_depth > 1 {
             let why = "momento may answer in any order: give it more connections instead";
             return Err(impossible("connection.pipeline_depth", pipeline_depth, why));
         }
@@ -791,10 +811,10 @@ fn check_mix(
             _ if protocol == Protocol::Ping && verb != Verb::Ping => {
                 return refuse("the ping protocol has only ping".into());
             }
-            _ if protocol == Protocol::Momento
-                && !matches!(verb, Verb::Get | Verb::Set | Verb::Delete) =>
-            {
-                return refuse("momento's protosocket has get, set and delete".into());
+            _ if protocol.is_momento() && !matches!(verb, Verb::Get | Verb::Set | Verb::Delete) => {
+                return refuse(
+                    "momento has get, set and delete: its protosocket and these gRPC calls".into(),
+                );
             }
             Verb::Ping if protocol.is_memcache() => {
                 return refuse(format!("{protocol} has no ping"));

@@ -64,7 +64,7 @@ section! {
         /// host:port, several by commas (memcache keys are spread by ketama) [127.0.0.1:6379]
         #[arg(alias = "target", short = 'e')]
         "endpoints" endpoints: Endpoints,
-        /// resp, resp3, memcache, memcache-meta, memcache-binary, momento, ping [resp]
+        /// resp, resp3, memcache, memcache-meta, memcache-binary, momento, momento-grpc, ping [resp]
         "protocol" protocol: Protocol,
         /// Discover a Redis cluster's slots, follow MOVED and ASK [false]
         #[arg(num_args = 0..=1, default_missing_value = "true")]

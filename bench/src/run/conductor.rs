@@ -24,7 +24,7 @@ use crate::record::sample::{All, Sample};
 use crate::rng::mix64;
 use crate::wire::{
     Codec, memcache_binary::McBinary, memcache_meta::McMeta, memcache_text::McText,
-    momento::Momento, ping::Ping, resp::Resp,
+    momento::Momento, momento_grpc::MomentoGrpc, ping::Ping, resp::Resp,
 };
 use crate::workload::content::Pool;
 use crate::workload::ledger::Ledger;
@@ -202,7 +202,11 @@ impl Conductor {
                 |error| RunError::Unreachable { endpoint: endpoint.name.clone(), error },
             )?;
         }
-        let tls = plan.tls.as_ref().map(TlsSettings::new).transpose()?;
+        let tls = plan
+            .tls
+            .as_ref()
+            .map(|tls| TlsSettings::new(tls, plan.protocol == Protocol::MomentoGrpc))
+            .transpose()?;
         let router = if plan.cluster {
             let (nodes, owners) =
                 cluster::discover(&plan, tls.as_ref()).map_err(RunError::Cluster)?;
@@ -244,6 +248,7 @@ impl Conductor {
             Protocol::McMeta => launch::<McMeta>(config, &shared),
             Protocol::McBinary => launch::<McBinary>(config, &shared),
             Protocol::Momento => launch::<Momento>(config, &shared),
+            Protocol::MomentoGrpc => launch::<MomentoGrpc>(config, &shared),
             Protocol::Ping => launch::<Ping>(config, &shared),
         }?;
         let handle = server.handle();

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use kompio::{ConnToken, OutBuf};
 
+use super::channel::Channel;
 use super::pending::{Extra, Flight, Pending, Request};
 use super::stamps::Stamps;
-use super::tls::Tls;
 use super::work::Work;
 use crate::record::sample::{All, Of};
 use crate::wire::{Codec, Expect, Garbage, Login, Outcome, Step, excerpt};
@@ -48,7 +48,8 @@ pub(super) struct Conn<C> {
     pub(super) endpoint: u16,
     pub(super) token: Option<ConnToken>,
     pub(super) state: State,
-    pub(super) tls: Option<Box<Tls>>,
+    /// What its bytes go through; most go straight to the socket.
+    pub(super) channel: Option<Box<Channel>>,
     /// The kernel's clock, where it was asked for.
     pub(super) stamps: Option<Box<Stamps>>,
     /// When the kernel received what is being read.
@@ -78,7 +79,7 @@ impl<C: Codec> Conn<C> {
             endpoint,
             token: None,
             state: State::Down,
-            tls: None,
+            channel: None,
             stamps: None,
             received: None,
             since_ns: 0,
@@ -105,7 +106,7 @@ impl<C: Codec> Conn<C> {
         debug_assert!(self.pending.is_empty());
         self.codec = C::new();
         self.codec.login(login);
-        self.tls = None;
+        self.channel = None;
         self.stamps = None;
         self.value = None;
         self.found = 0;
@@ -114,11 +115,11 @@ impl<C: Codec> Conn<C> {
         self.follow.clear();
     }
 
-    /// Seals what was written from `from` on, where TLS is spoken.
+    /// Seals what was written from `from` on, where there is a channel.
     #[inline]
     pub(super) fn seal(&mut self, out: &mut OutBuf, from: usize) {
-        if let Some(tls) = &mut self.tls {
-            tls.seal(out.as_mut_vec(), from);
+        if let Some(channel) = &mut self.channel {
+            channel.seal(out.as_mut_vec(), from);
         }
     }
 

@@ -4,10 +4,12 @@
 //! request. Called by `main`.
 
 mod by_reference;
+mod channel;
 mod cluster;
 pub mod conductor;
 mod conn;
 mod feed;
+mod grpc;
 mod md5;
 mod pending;
 pub mod route;

@@ -48,7 +48,7 @@ pub(crate) struct TlsSettings {
 
 impl TlsSettings {
     /// Reads the files.
-    pub(crate) fn new(plan: &TlsPlan) -> Result<Self, TlsError> {
+    pub(crate) fn new(plan: &TlsPlan, grpc: bool) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?;
@@ -57,7 +57,7 @@ impl TlsSettings {
         } else {
             builder.with_root_certificates(roots(plan)?)
         };
-        let config = match (&plan.certificate, &plan.key) {
+        let mut config = match (&plan.certificate, &plan.key) {
             (Some(certificate), Some(key)) => {
                 let chain = certificates("target.tls_certificate", certificate)?;
                 let file = |why: rustls::pki_types::pem::Error| TlsError::File {
@@ -70,6 +70,10 @@ impl TlsSettings {
             }
             _ => builder.with_no_client_auth(),
         };
+        if grpc {
+            // HTTP/2 is agreed upon here or not at all.
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
         Ok(Self { config: Arc::new(config), server_name: plan.server_name.clone() })
     }
 
@@ -92,7 +96,7 @@ impl TlsSettings {
             ClientConnection::new(self.config.clone(), name).map_err(|e| e.to_string())?;
         // What is sent is bounded by the pipeline depth, not here.
         session.set_buffer_limit(None);
-        Ok(Tls { session, plain: Vec::new() })
+        Ok(Tls { session })
     }
 }
 
@@ -125,8 +129,6 @@ fn certificates(
 #[derive(Debug)]
 pub(super) struct Tls {
     session: ClientConnection,
-    /// Received, deciphered, and not read yet.
-    pub(super) plain: Vec<u8>,
 }
 
 impl Tls {
@@ -136,17 +138,17 @@ impl Tls {
     }
 
     /// Takes what came from the socket; plain bytes are appended to `plain`.
-    pub(super) fn open(&mut self, mut sealed: &[u8]) -> Result<(), String> {
+    pub(super) fn open(&mut self, mut sealed: &[u8], plain: &mut Vec<u8>) -> Result<(), String> {
         while !sealed.is_empty() {
-            self.session.read_tls(&mut sealed).map_err(|e| e.to_string())?;
-            let state = self.session.process_new_packets().map_err(|e| e.to_string())?;
+            self.session.read_tls(&mut sealed).map_err(|e| format!("TLS: {e}"))?;
+            let state = self.session.process_new_packets().map_err(|e| format!("TLS: {e}"))?;
             let mut left = state.plaintext_bytes_to_read();
             while left > 0 {
-                let start = self.plain.len();
-                self.plain.resize(start + left.min(READ_LEN_BYTES), 0);
-                let read = self.session.reader().read(&mut self.plain[start..]);
+                let start = plain.len();
+                plain.resize(start + left.min(READ_LEN_BYTES), 0);
+                let read = self.session.reader().read(&mut plain[start..]);
                 let n = read.map_err(|e| e.to_string())?;
-                self.plain.truncate(start + n);
+                plain.truncate(start + n);
                 left -= n;
             }
         }

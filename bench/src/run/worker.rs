@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use kompio::{CloseReason, ConnToken, Consumed, DriverCtx, EventHandler, OutBuf};
 
 use super::by_reference::{BY_REFERENCE_LEN_BYTES_MIN, splice};
+use super::channel::Channel;
 use super::conn::{Conn, State};
+use super::grpc::Grpc;
 use super::pending::{Extra, Packed, Pending, Request};
 use super::route::Router;
 use super::shared::{SharedRef, Task, Told, flags_of, write_key};
@@ -455,7 +457,7 @@ impl<C: Codec> Worker<C> {
         let (pool, hash) = (self.shared.pool, key_hash(id));
         let conn = &mut self.conns[number as usize];
         // What is sealed is copied anyway.
-        let copied = len < BY_REFERENCE_LEN_BYTES_MIN || conn.tls.is_some();
+        let copied = len < BY_REFERENCE_LEN_BYTES_MIN || conn.channel.is_some();
         let codec = &mut conn.codec;
         if copied {
             codec.store(out.as_mut_vec(), &self.scratch, store, |out| {
@@ -562,7 +564,19 @@ impl<C: Codec> Worker<C> {
         Ok(())
     }
 
-    /// What TLS has to say by itself goes out.
+    /// What stands between codec and socket, by the plan.
+    fn channel(&self, number: u32) -> Result<Option<Channel>, String> {
+        let plan = &self.shared.plan;
+        if self.shared.tls.is_none() && !C::OVER_GRPC {
+            return Ok(None);
+        }
+        let name = &plan.endpoints[self.conns[number as usize].endpoint as usize].name;
+        let tls = self.shared.tls.as_ref().map(|settings| settings.session(name)).transpose()?;
+        let grpc = C::OVER_GRPC.then(|| Grpc::new(name, tls.is_some(), plan.login.clone()));
+        Ok(Some(Channel { tls, grpc: grpc.transpose()?, plain: Vec::new() }))
+    }
+
+    /// What the channel has to say by itself goes out.
     fn say(&mut self, ctx: &mut DriverCtx, number: u32, token: ConnToken) {
         let Some(mut out) = ctx.take_out(token) else { return };
         let from = out.bytes().len();
@@ -579,26 +593,26 @@ impl<C: Codec> Worker<C> {
         data: &[u8],
         now_ns: u64,
     ) {
-        let Some(mut tls) = self.conns[number as usize].tls.take() else { return };
-        let opened = tls.open(data);
-        let ready = tls.is_ready();
-        let mut plain = std::mem::take(&mut tls.plain);
-        self.conns[number as usize].tls = Some(tls);
+        let Some(channel) = &mut self.conns[number as usize].channel else { return };
+        let opened = channel.open(data);
+        let ready = channel.is_ready();
+        let mut plain = std::mem::take(&mut channel.plain);
         // An alert goes out even when what came could not be opened.
         self.say(ctx, number, token);
-        if let Err(why) = opened {
-            return self.lost(ctx, number, &format!("TLS: {why}"));
-        }
-        if ready && self.conns[number as usize].state == State::Securing {
+        if ready && opened.is_ok() && self.conns[number as usize].state == State::Securing {
             self.greet(ctx, number, token);
         }
-        if !plain.is_empty()
-            && let Ok(used) = self.on_plain(ctx, number, token, &plain, now_ns)
-        {
-            plain.drain(..used);
-            if let Some(tls) = &mut self.conns[number as usize].tls {
-                tls.plain = plain;
+        // Replies that came before a goodbye count.
+        if !plain.is_empty() {
+            match self.on_plain(ctx, number, token, &plain, now_ns) {
+                Ok(used) => drop(plain.drain(..used)),
+                Err(()) => return,
             }
+        }
+        match (opened, &mut self.conns[number as usize].channel) {
+            (Err(why), _) => self.lost(ctx, number, &why),
+            (Ok(()), Some(channel)) => channel.plain = plain,
+            (Ok(()), None) => {}
         }
     }
 
@@ -851,14 +865,20 @@ impl<C: Codec> EventHandler for Worker<C> {
             return;
         }
         conn.since_ns = self.shared.now_ns();
-        if let Some(settings) = &self.shared.tls {
-            let name = &self.shared.plan.endpoints[conn.endpoint as usize].name;
-            match settings.session(name) {
-                Ok(tls) => conn.tls = Some(Box::new(tls)),
-                Err(why) => return self.lost(ctx, number, &why),
+        match self.channel(number) {
+            Ok(Some(channel)) => {
+                let ready = channel.is_ready();
+                let conn = &mut self.conns[number as usize];
+                conn.channel = Some(Box::new(channel));
+                conn.state = State::Securing;
+                self.say(ctx, number, token);
+                if ready {
+                    self.greet(ctx, number, token);
+                }
+                return;
             }
-            conn.state = State::Securing;
-            return self.say(ctx, number, token);
+            Ok(None) => {}
+            Err(why) => return self.lost(ctx, number, &why),
         }
         if self.shared.plan.timestamps == Timestamps::Kernel
             && let Err(error) = self.stamp(ctx, number, token)
@@ -871,7 +891,7 @@ impl<C: Codec> EventHandler for Worker<C> {
     fn on_data(&mut self, ctx: &mut DriverCtx, token: ConnToken, data: &[u8]) -> Consumed {
         let Some(number) = self.number_of(token) else { return Consumed::Bytes(data.len()) };
         let now_ns = self.shared.now_ns();
-        if self.conns[number as usize].tls.is_some() {
+        if self.conns[number as usize].channel.is_some() {
             self.on_sealed(ctx, number, token, data, now_ns);
             return Consumed::Bytes(data.len());
         }

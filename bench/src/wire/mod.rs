@@ -12,6 +12,7 @@ pub mod memcache_binary;
 pub mod memcache_meta;
 pub mod memcache_text;
 pub mod momento;
+pub mod momento_grpc;
 pub mod ping;
 pub mod resp;
 
@@ -236,6 +237,8 @@ pub struct Whole {
 pub trait Codec: Send + 'static {
     /// Whether two reads of keys of one length differ in nothing but the key.
     const READS_DIFFER_IN_KEY_ALONE: bool = false;
+    /// Whether its messages travel in gRPC calls.
+    const OVER_GRPC: bool = false;
     /// A fresh connection.
     fn new() -> Self
     where

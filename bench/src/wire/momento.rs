@@ -11,7 +11,7 @@ use super::{Codec, Expect, Garbage, Keys, Login, Outcome, Step, Store, excerpt, 
 use crate::config::plan::VALUE_LEN_BYTES_MAX;
 
 /// What a value lives when no time to live is asked for: the protocol needs one.
-const TTL_MS_DEFAULT: u64 = 24 * 3_600_000;
+pub(super) const TTL_MS_DEFAULT: u64 = 24 * 3_600_000;
 /// `Status::NotFound`: with these words a get that misses, with others a cache that does not exist.
 const NOT_FOUND: u64 = 5;
 const MISS_WORDS: &[u8] = b"Key not found";
@@ -35,14 +35,14 @@ const VARINT: u64 = 0;
 const BYTES: u64 = 2;
 
 /// A field of a message.
-struct Field {
-    number: u64,
+pub(super) struct Field {
+    pub(super) number: u64,
     /// The varint, or the length of the bytes.
-    n: u64,
+    pub(super) n: u64,
     /// Where its bytes stand.
-    range: Range<usize>,
+    pub(super) range: Range<usize>,
     /// Where the next field begins.
-    next: usize,
+    pub(super) next: usize,
 }
 
 /// The state of one connection.
@@ -59,7 +59,7 @@ fn varint_len(n: u64) -> usize {
     (64 - (n | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-fn push_varint(out: &mut Vec<u8>, mut n: u64) {
+pub(super) fn push_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
@@ -84,12 +84,12 @@ fn field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
-fn push_field(out: &mut Vec<u8>, number: u8, len: usize) {
+pub(super) fn push_field(out: &mut Vec<u8>, number: u8, len: usize) {
     out.push(number << 3 | BYTES as u8);
     push_varint(out, len as u64);
 }
 
-fn push_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+pub(super) fn push_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     push_field(out, number, bytes.len());
     out.extend_from_slice(bytes);
 }
@@ -113,23 +113,23 @@ impl Momento {
         push_bytes(out, 1, login.cache.as_bytes());
         push_bytes(out, 2, key);
     }
+}
 
-    /// The field at `at`; `None` when its head is cut.
-    fn field(bytes: &[u8], at: usize) -> Result<Option<Field>, Garbage> {
-        let Some((tag, tag_len)) = varint(&bytes[at..])? else { return Ok(None) };
-        let start = at + tag_len;
-        let Some((n, n_len)) = varint(&bytes[start..])? else { return Ok(None) };
-        match tag & 7 {
-            VARINT => {
-                let range = start..start + n_len;
-                Ok(Some(Field { number: tag >> 3, n, next: range.end, range }))
-            }
-            BYTES if n <= VALUE_LEN_BYTES_MAX + 64 => {
-                let range = start + n_len..start + n_len + n as usize;
-                Ok(Some(Field { number: tag >> 3, n, next: range.end, range }))
-            }
-            _ => Err(Garbage::Length { text: excerpt(&bytes[at..]) }),
+/// The field at `at`; `None` when its head is cut.
+pub(super) fn field(bytes: &[u8], at: usize) -> Result<Option<Field>, Garbage> {
+    let Some((tag, tag_len)) = varint(&bytes[at..])? else { return Ok(None) };
+    let start = at + tag_len;
+    let Some((n, n_len)) = varint(&bytes[start..])? else { return Ok(None) };
+    match tag & 7 {
+        VARINT => {
+            let range = start..start + n_len;
+            Ok(Some(Field { number: tag >> 3, n, next: range.end, range }))
         }
+        BYTES if n <= VALUE_LEN_BYTES_MAX + 64 => {
+            let range = start + n_len..start + n_len + n as usize;
+            Ok(Some(Field { number: tag >> 3, n, next: range.end, range }))
+        }
+        _ => Err(Garbage::Length { text: excerpt(&bytes[at..]) }),
     }
 }
 
@@ -209,7 +209,7 @@ impl Codec for Momento {
         let end = head_len + frame_len as usize;
         let (mut at, mut id) = (head_len, 0);
         while at < end {
-            let Some(Field { number, n, range, next }) = Self::field(bytes, at)? else {
+            let Some(Field { number, n, range, next }) = field(bytes, at)? else {
                 return Ok(Step::More);
             };
             if next > end {
@@ -265,7 +265,7 @@ impl Momento {
             self.value_before = Some(end - response.start);
             return Ok(value(response.start, 0));
         }
-        let Some(Field { number: 1, range, next, .. }) = Self::field(bytes, response.start)? else {
+        let Some(Field { number: 1, range, next, .. }) = field(bytes, response.start)? else {
             return if bytes.len() < end { Ok(Step::More) } else { Err(unexpected(bytes, expect)) };
         };
         if next > response.end {
@@ -288,7 +288,7 @@ impl Momento {
         }
         let (mut at, mut code, mut words) = (error.start, 0, error.start..error.start);
         while at < error.end {
-            match Self::field(bytes, at)? {
+            match field(bytes, at)? {
                 Some(Field { number, n, range, next }) if next <= error.end => {
                     match number {
                         1 => code = n,
