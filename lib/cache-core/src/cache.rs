@@ -354,13 +354,10 @@ impl Shared {
             .iter()
             .enumerate()
             .filter(|(_, n)| **n > 0)
-            .map(|(group, n)| {
-                let width = crate::ttl::width_ms(group as u8);
-                GroupOccupancy {
-                    width_ms: if width == u64::MAX { 0 } else { width },
-                    group: group as u8,
-                    segments: *n,
-                }
+            .map(|(group, n)| GroupOccupancy {
+                ttl_ms_min: crate::ttl::shortest_ms(group as u8),
+                group: group as u8,
+                segments: *n,
             })
             .collect();
         stats

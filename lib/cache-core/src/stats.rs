@@ -142,7 +142,7 @@ impl WorkerCounters {
 pub struct GroupOccupancy {
     /// Shortest TTL of the group in milliseconds; 0 for items that never expire
     /// or share a mixed log.
-    pub width_ms: u64,
+    pub ttl_ms_min: u64,
     /// The group's number.
     pub group: u8,
     /// Its segments.

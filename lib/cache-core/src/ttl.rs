@@ -41,9 +41,30 @@ pub(crate) fn width_ms(group: u8) -> u64 {
     }
 }
 
+/// Shortest TTL of a group in milliseconds; 0 for items that never expire or whose
+/// TTL is any.
+pub(crate) fn shortest_ms(group: u8) -> u64 {
+    match group {
+        NEVER | MIXED => 0,
+        FIRST => 1,
+        _ => {
+            let bucket = u32::from(group) - u32::from(FIRST) - 1;
+            (u64::from(4 + bucket % 4) << (SHORTEST_LOG2 + bucket / 4)) / 4
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_groups_shortest_ttl_is_in_it_and_a_shorter_one_is_not() {
+        for group in FIRST + 1..GROUPS as u8 {
+            let shortest = shortest_ms(group);
+            assert_eq!((group_of(shortest), group_of(shortest - 1)), (group, group - 1));
+        }
+    }
 
     #[test]
     fn groups_grow_with_the_ttl_and_stay_in_range() {

@@ -41,6 +41,7 @@ pub(crate) fn visit(cache: &Cache, policy: &str, section: &str, visit: &mut dyn 
             }
             for group in &stats.segments_by_group {
                 say(&format!("ttl_group_{}", group.group), u64::from(group.segments));
+                say(&format!("ttl_from_ms_{}", group.group), group.ttl_ms_min);
             }
         }
         "mrc" => {
