@@ -74,6 +74,12 @@ enum Command {
         /// The result to compare
         after: PathBuf,
     },
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Manual {
+        /// Folder that gets `man1` and `completions`
+        dir: PathBuf,
+    },
 }
 
 const FAILED: u8 = 1;
@@ -87,6 +93,9 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::View { results, html, listen }) => show(&results, html, listen),
         Some(Command::Compare { before, after }) => differ(&before, &after),
+        Some(Command::Manual { dir }) => {
+            manual(&dir).map(|()| ExitCode::SUCCESS).map_err(impossible)
+        }
         None => plan(cli).and_then(run),
     };
     match done {
@@ -102,6 +111,21 @@ type Done<T> = Result<T, (u8, String)>;
 
 fn impossible(error: impl ToString) -> (u8, String) {
     (IMPOSSIBLE, error.to_string())
+}
+
+/// Man pages and completions of the command line as it is defined above.
+fn manual(dir: &std::path::Path) -> std::io::Result<()> {
+    use clap::CommandFactory;
+    use clap_complete::Shell;
+
+    let (pages, completions) = (dir.join("man1"), dir.join("completions"));
+    std::fs::create_dir_all(&pages)?;
+    std::fs::create_dir_all(&completions)?;
+    clap_mangen::generate_to(Cli::command(), &pages)?;
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut Cli::command(), "crucible-benchmark", &completions)?;
+    }
+    Ok(())
 }
 
 fn plan(cli: Cli) -> Done<Plan> {

@@ -87,27 +87,28 @@ pub(crate) fn make() -> Result<Vec<PathBuf>, Failure> {
     Ok(vec![package, tarball])
 }
 
-/// Man pages and completions, from the program's own definition of its command line.
+/// Man pages and completions, from the programs' own definitions of their command lines.
 fn manuals(release: &Path, dist: &Path, tree: &Path) -> Result<(), Failure> {
-    let out = dist.join("manual");
-    let mut write = Command::new(release.join("crucible-host"));
-    write.arg("manual").arg(&out);
-    process::must("crucible-host manual", &mut write, TOOL_LIMIT)?;
-    for page in files(&out.join("man1"))? {
-        let name = name_of(&page);
-        let target = tree.join("usr/share/man/man1").join(name);
-        copy(&page, &target, 0o644)?;
-        let mut gzip = Command::new("gzip");
-        gzip.args(["-9", "-n", "-f"]).arg(&target);
-        process::must("gzip", &mut gzip, TOOL_LIMIT)?;
-    }
-    let completions = out.join("completions");
-    for (file, target) in [
-        ("crucible-host.bash", "usr/share/bash-completion/completions/crucible-host"),
-        ("_crucible-host", "usr/share/zsh/vendor-completions/_crucible-host"),
-        ("crucible-host.fish", "usr/share/fish/vendor_completions.d/crucible-host.fish"),
-    ] {
-        copy(&completions.join(file), &tree.join(target), 0o644)?;
+    for program in ["crucible-host", "crucible-benchmark"] {
+        let out = dist.join("manual").join(program);
+        let mut write = Command::new(release.join(program));
+        write.arg("manual").arg(&out);
+        process::must(&format!("{program} manual"), &mut write, TOOL_LIMIT)?;
+        for page in files(&out.join("man1"))? {
+            let target = tree.join("usr/share/man/man1").join(name_of(&page));
+            copy(&page, &target, 0o644)?;
+            let mut gzip = Command::new("gzip");
+            gzip.args(["-9", "-n", "-f"]).arg(&target);
+            process::must("gzip", &mut gzip, TOOL_LIMIT)?;
+        }
+        for (file, target) in [
+            (format!("{program}.bash"), format!("bash-completion/completions/{program}")),
+            (format!("_{program}"), format!("zsh/vendor-completions/_{program}")),
+            (format!("{program}.fish"), format!("fish/vendor_completions.d/{program}.fish")),
+        ] {
+            let from = out.join("completions").join(file);
+            copy(&from, &tree.join("usr/share").join(target), 0o644)?;
+        }
     }
     Ok(())
 }
@@ -139,6 +140,7 @@ pub(crate) fn check(package: &Path) -> Result<usize, Failure> {
         "usr/bin/crucible-benchmark",
         "usr/lib/crucible/libsegcache.so",
         "usr/share/man/man1/crucible-host.1.gz",
+        "usr/share/man/man1/crucible-benchmark.1.gz",
         "usr/share/bash-completion/completions/crucible-host",
         "etc/crucible/crucible.toml",
     ] {

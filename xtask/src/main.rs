@@ -16,6 +16,7 @@ mod smoke;
 mod suite;
 mod sys;
 mod tidy;
+mod versions;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Task {
     Sanitize(sanitize::Args),
     /// Make a Debian package and a tarball of a release build.
     Dist(dist::Args),
+    /// Load older plugins into a newer host, and the reverse.
+    PluginVersions(versions::Args),
     /// Record the release host under load with perf and draw a flame graph.
     Flamegraph(flamegraph::Args),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Task::FuzzAll(args) => fuzz::run(&args),
         Task::Sanitize(args) => sanitize::run(&args),
         Task::Dist(args) => dist::run(&args),
+        Task::PluginVersions(args) => versions::run(&args),
         Task::Flamegraph(args) => flamegraph::run(&args),
     };
     match outcome {
