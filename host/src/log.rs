@@ -44,6 +44,12 @@ fn filter(level: Level) -> LevelFilter {
     }
 }
 
+/// Time after which a sampled request is logged; 0 = never.
+#[must_use]
+pub fn slow_us(settings: &Logging) -> u64 {
+    u64::try_from(settings.slow_after.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Sets the log up. Only the first call has an effect.
 pub fn init(settings: &Logging) {
     let (level, handle) = Layer::new(filter(settings.level));

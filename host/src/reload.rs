@@ -199,6 +199,7 @@ fn apply(core: &Core, plan: &Plan) {
     if let (Some(share), Some(tls)) = (&core.admin_tls, &plan.admin_tls) {
         share.set(tls);
     }
+    core.slow_after_us.store(log::slow_us(&plan.settings.logging), Ordering::Relaxed);
     core.connection_memory.store(plan.settings.limits.connection_memory.0, Ordering::Relaxed);
     for (at, listener) in plan.listeners.iter().enumerate() {
         core.timeouts[at].set(

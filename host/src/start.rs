@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crucible_plugin_api::metadata::Kind;
 use kompio::{KompioBuilder, Server};
@@ -33,9 +33,6 @@ use crate::worker::{Crew, Serving, Worker};
 
 /// Threads beside the workers that have slots of their own: the admin server.
 pub const SERVICE_THREADS: usize = 1;
-
-/// A worker that neither sleeps nor sweeps for so long is reported.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -194,11 +191,16 @@ fn core(plan: &Plan) -> Arc<Core> {
         admin_tls: plan.admin_tls.as_ref().map(TlsShare::new),
         timeouts: timeouts.collect(),
         addresses: Mutex::new(HashMap::new()),
+        slow_after_us: AtomicU64::new(crate::log::slow_us(&plan.settings.logging)),
         connection_memory: AtomicU64::new(plan.settings.limits.connection_memory.0),
         max_per_address: AtomicU32::new(u32::try_from(per_address).unwrap_or(u32::MAX)),
         gates: plan.stores.iter().map(|_| crate::gate::Gate::new(workers)).collect(),
         event_masks: plan.stores.iter().map(|_| AtomicU32::new(0)).collect(),
         offload: crate::services::offload::Offload::default(),
+        observer: crate::observe::Observer::new(
+            workers,
+            plan.listeners.iter().map(|l| crate::plan::plugin_name(&l.protocol)),
+        ),
         handle: OnceLock::new(),
         drain_timeout: plan.settings.shutdown.drain_timeout,
         serving: AtomicBool::new(false),
@@ -287,6 +289,7 @@ impl Made {
         signals::block();
         crate::reload::remember(sources, &self.plan);
         let core = self.crew.core.clone();
+        crate::stacks::install();
         self.tell_commands();
         let server = self.launch(&mut inherited)?;
         let admin_socket = inherited.admin();
@@ -325,7 +328,7 @@ impl Made {
             "ready"
         );
         listen_for_signals(&self.crew);
-        watch_workers(&core);
+        crate::watchdog::start(&core, self.plan.settings.workers.stuck_after);
         let report = server.join();
         core.draining.store(true, Ordering::Relaxed);
         if let Some(admin) = admin {
@@ -393,32 +396,6 @@ fn listen_for_signals(crew: &Arc<Crew>) {
     };
     if let Err(error) = std::thread::Builder::new().name("signals".into()).spawn(body) {
         tracing::error!(%error, "cannot start the signal thread");
-    }
-}
-
-/// Reports workers that are stuck in a plugin.
-fn watch_workers(core: &Arc<Core>) {
-    let core = core.clone();
-    let body = move || {
-        let sweeps = |w: usize| core.shares[w].sweeps.load(Ordering::Relaxed);
-        let mut last: Vec<u64> = (0..core.workers).map(sweeps).collect();
-        loop {
-            std::thread::sleep(STUCK_AFTER);
-            for (worker, last) in last.iter_mut().enumerate() {
-                let now = sweeps(worker);
-                if now == *last && !core.shares[worker].asleep.load(Ordering::Relaxed) {
-                    tracing::error!(
-                        worker,
-                        seconds = STUCK_AFTER.as_secs(),
-                        "a worker is stuck in a plugin; its connections wait"
-                    );
-                }
-                *last = now;
-            }
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("watchdog".into()).spawn(body) {
-        tracing::error!(%error, "cannot start the watchdog thread");
     }
 }
 

@@ -5,8 +5,11 @@
 //! request to the cache; with a token, everything but `/health` and `/ready`
 //! needs it; passwords are never shown. Called by `start`.
 
+mod history;
+mod inspect;
 mod metrics;
 mod page;
+mod reports;
 mod routes;
 
 use std::cell::RefCell;
@@ -40,6 +43,7 @@ pub(crate) struct State {
     pub(crate) crew: Arc<Crew>,
     pub(crate) plan: Plan,
     pub(crate) stores: RefCell<Vec<StoreSide>>,
+    pub(crate) history: history::History,
 }
 
 /// The running admin server.
@@ -169,7 +173,12 @@ fn run(plan: Plan, crew: Arc<Crew>, listener: Listener, stop: &Notify, tell: &To
             Err(reason) => return fail(reason),
         }
     }
-    let state = Rc::new(State { crew, plan, stores: RefCell::new(stores) });
+    let state = Rc::new(State {
+        crew,
+        plan,
+        stores: RefCell::new(stores),
+        history: history::History::default(),
+    });
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let opened = match listener {
@@ -190,8 +199,10 @@ fn run(plan: Plan, crew: Arc<Crew>, listener: Listener, stop: &Notify, tell: &To
             Ok((at, open)) => {
                 let _starter_is_gone = tell.send(Ok(at));
                 let accepting = tokio::task::spawn_local(accept(open, state.clone()));
+                let looking = tokio::task::spawn_local(history::keep(state.clone()));
                 stop.notified().await;
                 accepting.abort();
+                looking.abort();
             }
             Err(error) => fail(format!("cannot listen: {error}")),
         }

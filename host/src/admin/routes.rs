@@ -10,11 +10,9 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{State, metrics, page};
-use crate::config::describe;
+use super::{State, history, inspect, metrics, page, reports};
 use crate::config::value::{Level, Setting};
 use crate::reload;
-use crate::services::host_api;
 use crate::services::users::same_bytes;
 use crate::swap;
 
@@ -48,6 +46,7 @@ fn allowed(state: &State, request: &Request<Incoming>) -> bool {
 /// Answers one request.
 pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let query = request.uri().query().unwrap_or_default().to_owned();
     let core = &state.crew.core;
     let probe = match path.as_str() {
         "/health" => Some(reply(StatusCode::OK, TEXT, "ok\n")),
@@ -66,14 +65,14 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Answer 
         (&Method::GET, "/metrics") => {
             reply(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(state))
         }
-        (&Method::GET, "/plugins") => json_reply(&plugins(state)),
-        (&Method::GET, "/config") => reply(StatusCode::OK, TEXT, config(state)),
-        (&Method::GET, "/stats") => json_reply(&stats(state)),
+        (&Method::GET, "/plugins") => json_reply(&reports::plugins(state)),
+        (&Method::GET, "/config") => reply(StatusCode::OK, TEXT, reports::config(state)),
+        (&Method::GET, "/stats") => json_reply(&reports::stats(state)),
         (&Method::GET, "/log-level") => {
             let level = core.log_level.load(std::sync::atomic::Ordering::Relaxed);
             reply(StatusCode::OK, TEXT, format!("{}\n", level_name(level)))
         }
-        (&Method::PUT, "/log-level") => {
+        (&Method::PUT | &Method::POST, "/log-level") => {
             let body = Limited::new(request.into_body(), BODY_LEN_MAX).collect().await;
             let Ok(body) = body else {
                 return reply(StatusCode::BAD_REQUEST, TEXT, "cannot read the body\n");
@@ -87,6 +86,25 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Answer 
                 Err(reason) => reply(StatusCode::BAD_REQUEST, TEXT, format!("{reason}\n")),
             }
         }
+        (&Method::GET, "/connections") => match inspect::number(&query, "limit", 1000) {
+            Ok(most) => json_reply(&inspect::connections(state.crew.clone(), most).await),
+            Err(reason) => reply(StatusCode::BAD_REQUEST, TEXT, reason),
+        },
+        (&Method::GET, "/hotkeys") => match inspect::hot_keys(state, &query) {
+            Ok(keys) => json_reply(&keys),
+            Err(reason) => reply(StatusCode::BAD_REQUEST, TEXT, reason),
+        },
+        (&Method::GET, "/history") => match inspect::number(&query, "since", 0) {
+            Ok(after_ms) => json_reply(&history::since(state, after_ms)),
+            Err(reason) => reply(StatusCode::BAD_REQUEST, TEXT, reason),
+        },
+        (&Method::GET, "/mrc") => json_reply(&inspect::miss_ratio_curves(state)),
+        (&Method::GET, "/trace") => match inspect::trace(state, &query).await {
+            Ok(Some(lines)) => reply(StatusCode::OK, "application/x-ndjson", lines),
+            Ok(None) => reply(StatusCode::CONFLICT, TEXT, "a trace is under way\n"),
+            Err(reason) => reply(StatusCode::BAD_REQUEST, TEXT, reason),
+        },
+        (&Method::GET, "/profile") => profile(state, &query).await,
         (&Method::POST, "/reload") => match reload::now(&state.crew) {
             Ok(changed) => json_reply(&json!({ "changed": changed })),
             Err(reason) => reply(StatusCode::CONFLICT, TEXT, format!("{reason}\n")),
@@ -106,10 +124,27 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Answer 
                 Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the swap panicked\n"),
             }
         }
-        (_, path) if KNOWN.iter().any(|(_, known)| *known == path) => {
+        (_, path) if KNOWN.iter().any(|(_, known)| known.split('?').next() == Some(path)) => {
             reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, paths())
         }
         _ => reply(StatusCode::NOT_FOUND, TEXT, paths()),
+    }
+}
+
+async fn profile(state: &State, query: &str) -> Answer {
+    let seconds = match inspect::number(query, "seconds", 5) {
+        Ok(seconds) => seconds,
+        Err(reason) => return reply(StatusCode::BAD_REQUEST, TEXT, reason),
+    };
+    match inspect::profile(state.crew.clone(), seconds).await {
+        None => reply(StatusCode::CONFLICT, TEXT, "a profile is under way\n"),
+        Some(flame) if inspect::word(query, "format") == Some("folded") => {
+            reply(StatusCode::OK, TEXT, flame.folded())
+        }
+        Some(flame) => {
+            let title = format!("Crucible's workers: {} samples in {seconds} s", flame.count());
+            reply(StatusCode::OK, "image/svg+xml", flame.svg(&title))
+        }
     }
 }
 
@@ -123,6 +158,13 @@ const KNOWN: &[(&str, &str)] = &[
     ("GET", "/stats"),
     ("GET", "/log-level"),
     ("PUT", "/log-level"),
+    ("POST", "/log-level"),
+    ("GET", "/connections?limit=1000"),
+    ("GET", "/hotkeys?limit=20&keys=whole"),
+    ("GET", "/mrc"),
+    ("GET", "/history?since=0"),
+    ("GET", "/trace?seconds=1&keys=whole"),
+    ("GET", "/profile?seconds=5&format=folded"),
     ("POST", "/reload"),
     ("POST", "/plugins/reload"),
 ];
@@ -143,109 +185,5 @@ fn why_not_ready(state: &State) -> String {
         "draining\n".into()
     } else {
         "starting\n".into()
-    }
-}
-
-fn plugins(state: &State) -> Value {
-    let crew = &state.crew;
-    let stores = crew.stores.iter().map(|store| {
-        let m = &store.plugin.metadata;
-        json!({
-            "kind": "backend", "name": m.name, "version": m.version, "store": store.name,
-            "abi": format!("{}.{}", m.abi.0, m.abi.1), "sdk": m.sdk,
-            "origin": store.plugin.origin.to_string(),
-            "capabilities": crucible_plugin_api::Capabilities::names(store.caps.bits),
-            "key_len_max": store.caps.key_len_max, "value_len_max": store.caps.value_len_max,
-        })
-    });
-    let serving = crew.serving();
-    let protocols = serving.protocols.iter().enumerate().map(|(at, protocol)| {
-        let m = &protocol.plugin.metadata;
-        let store = &crew.stores[protocol.store];
-        let unserved = protocol.unserved(&store.caps);
-        let listeners: Vec<_> = serving
-            .by_listener
-            .iter()
-            .zip(&crew.core.listeners)
-            .filter(|(p, _)| **p == at)
-            .map(|(_, listener)| listener.name.clone())
-            .collect();
-        json!({
-            "kind": "protocol", "name": m.name, "version": m.version, "store": store.name,
-            "abi": format!("{}.{}", m.abi.0, m.abi.1), "sdk": m.sdk,
-            "origin": protocol.plugin.origin.to_string(), "listeners": listeners,
-            "commands": protocol.commands.len(),
-            "sessions": protocol.sessions.load(std::sync::atomic::Ordering::Relaxed),
-            "unserved": unserved.iter().map(|(c, why)| json!({"command": c, "lacks": why})).collect::<Vec<_>>(),
-        })
-    });
-    Value::Array(stores.chain(protocols).collect())
-}
-
-/// The effective configuration, without password hashes.
-fn config(state: &State) -> String {
-    let mut plan = state.plan.clone();
-    for listener in plan.settings.listeners.iter_mut().flatten() {
-        for hash in listener.users.values_mut() {
-            "(not shown)".clone_into(hash);
-        }
-    }
-    describe::effective(&plan)
-}
-
-fn stats(state: &State) -> Value {
-    let core = &state.crew.core;
-    let mut process = serde_json::Map::new();
-    host_api::describe(core, &mut |name, value| {
-        if name != "listener" {
-            process.insert(name.to_owned(), number_or_text(value));
-        }
-    });
-    let mut stores = serde_json::Map::new();
-    for (store, side) in state.crew.stores.iter().zip(state.stores.borrow_mut().iter_mut()) {
-        let mut numbers = serde_json::Map::new();
-        side.stats("", &mut |name, value| {
-            numbers.insert(name.to_owned(), number_or_text(value));
-        });
-        stores.insert(store.name.clone(), numbers.into());
-    }
-    let listeners: Vec<_> = core
-        .listeners
-        .iter()
-        .map(|listener| {
-            use std::sync::atomic::Ordering::Relaxed;
-            json!({"protocol": listener.protocol, "address": listener.name,
-                "connections": listener.connections.load(Relaxed),
-                "accepted": listener.accepted.load(Relaxed)})
-        })
-        .collect();
-    let counters: Vec<_> = core
-        .counters
-        .read()
-        .into_iter()
-        .map(|(c, value)| json!({"plugin": c.plugin, "name": c.name, "help": c.help, "value": value}))
-        .collect();
-    json!({
-        "ready": core.is_ready(), "process": process, "listeners": listeners,
-        "stores": stores, "counters": counters,
-        "sessions": core.sum(|s| &s.sessions), "pinned_values": core.sum(|s| &s.pinned),
-        "pinned_bytes": core.sum(|s| &s.pinned_bytes),
-        "bodies": core.sum(|s| &s.bodies), "panics": core.sum(|s| &s.panics),
-        "connection_bytes": core.sum(|s| &s.held_bytes),
-        "memory_closes": core.sum(|s| &s.memory_closes),
-        "tls_handshakes": core.sum(|s| &s.tls_handshakes),
-        "tls_resumed": core.sum(|s| &s.tls_resumed),
-        "tls_failures": core.sum(|s| &s.tls_failures),
-        "turns": core.sum(|s| &s.turns), "crossings": core.sum(|s| &s.crossings),
-    })
-}
-
-fn number_or_text(value: &str) -> Value {
-    if let Ok(number) = value.parse::<u64>() {
-        return number.into();
-    }
-    match value.parse::<f64>() {
-        Ok(number) if number.is_finite() => number.into(),
-        _ => value.into(),
     }
 }

@@ -133,6 +133,12 @@ fn own_keys() -> Vec<Key<Settings>> {
         ),
         key!(
             Settings,
+            "workers.stuck_after",
+            workers.stuck_after,
+            "A worker that a plugin does not let go for so long is logged with its stack; 0 never looks."
+        ),
+        key!(
+            Settings,
             "plugins.dirs",
             plugins.dirs,
             "Folders that are searched for plugins before CRUCIBLE_PLUGIN_PATH, the program's own folder and /usr/lib/crucible."
@@ -299,6 +305,8 @@ fn own_keys() -> Vec<Key<Settings>> {
         "Lines above this level are dropped, in the host and in plugins."; reloads),
         key!(Settings, "logging.format", logging.format, "How lines look."),
         key!(Settings, "logging.output", logging.output, "Where lines go."),
+        key!(Settings, "logging.slow_after", logging.slow_after,
+            "A sampled request (one crossing in 64) that takes so long is logged, with a shortened key and at most a line a second for each worker; 0 logs none."; reloads),
         key!(
             Settings,
             "admin.address",

@@ -53,12 +53,14 @@ pub struct Settings {
 }
 
 /// `[workers]`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Workers {
     /// Event-loop threads; derived when unset.
     pub threads: Option<usize>,
     /// CPU of each.
     pub cpu_affinity: Option<CpuList>,
+    /// The watchdog reports a worker that does not move for so long; zero = never.
+    pub stuck_after: Duration,
 }
 
 /// `[cache]` or `[backend.NAME]`: which plugin, and its own settings.
@@ -255,6 +257,8 @@ pub struct Logging {
     pub format: Format,
     /// Where they go.
     pub output: Output,
+    /// A sampled request that takes at least so long is logged; zero = none.
+    pub slow_after: Duration,
 }
 
 /// `[admin]`
@@ -277,7 +281,11 @@ impl Default for Settings {
             origin: "the defaults".into(),
         };
         Self {
-            workers: Workers::default(),
+            workers: Workers {
+                threads: None,
+                cpu_affinity: None,
+                stuck_after: Duration::from_secs(5),
+            },
             stores: BTreeMap::from([(CACHE.to_owned(), cache)]),
             listeners: None,
             plugins: Plugins::default(),
@@ -303,6 +311,7 @@ impl Default for Settings {
                 level: Level::Info,
                 format: Format::Compact,
                 output: Output::Stderr,
+                slow_after: Duration::from_millis(100),
             },
             admin: Admin::default(),
             bind: None,

@@ -14,13 +14,16 @@ pub mod users;
 pub mod worker_api;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use kompio::Handle;
 
 use crate::gate::Gate;
+use crate::observe::Observer;
 use crate::plan::TlsPlan;
 
 use counters::Counters;
@@ -52,6 +55,35 @@ pub enum Mail {
     KeyEvents(usize, Arc<KeyEvents>),
     /// A step of a protocol's swap.
     Swap(Arc<Swap>),
+    /// Whoever asks wants to know of at most so many connections.
+    Connections(usize, std::sync::mpsc::Sender<Vec<ConnectionSeen>>),
+}
+
+/// An open connection, for people.
+#[derive(Clone, Debug)]
+pub struct ConnectionSeen {
+    /// Its name.
+    pub id: u64,
+    /// Its worker.
+    pub worker: usize,
+    /// Index of its listener.
+    pub listener: usize,
+    /// The peer's address; empty for a unix socket.
+    pub peer: String,
+    /// What it is doing.
+    pub state: &'static str,
+    /// Its bytes are encrypted.
+    pub tls: bool,
+    /// Milliseconds since it was accepted.
+    pub age_ms: u32,
+    /// Milliseconds since its last request.
+    pub idle_ms: u32,
+    /// Bytes received and not yet parsed.
+    pub input_bytes: usize,
+    /// Replies that are on their way.
+    pub output_bytes: usize,
+    /// Those of them that lie in a store.
+    pub pinned_bytes: usize,
 }
 
 /// What is kept for each worker where other threads reach it.
@@ -77,6 +109,12 @@ pub struct WorkerShare {
     pub input_limits: AtomicU64,
     /// Connections refused by a limit.
     pub refusals: AtomicU64,
+    /// Turns put off because a peer does not take its replies.
+    pub backpressure: AtomicU64,
+    /// Looks of the watchdog that found the worker stuck.
+    pub stuck: AtomicU64,
+    /// The thread, as the kernel numbers it; 0 = none yet.
+    pub tid: AtomicI32,
     /// Values that are being sent from the store's memory.
     pub pinned: AtomicU64,
     /// Bytes of those values, as of the last look at all connections.
@@ -203,6 +241,8 @@ pub struct Core {
     pub addresses: Mutex<std::collections::HashMap<std::net::IpAddr, u32>>,
     /// Most connections from one address; 0 = no limit.
     pub max_per_address: AtomicU32,
+    /// Sampled requests that take longer are logged, in microseconds; 0 = none.
+    pub slow_after_us: AtomicU64,
     /// Most memory of all connections; 0 = no limit.
     pub connection_memory: AtomicU64,
     /// Kinds of key events that anybody listens to, by store; lent to plugins.
@@ -211,6 +251,8 @@ pub struct Core {
     pub gates: Vec<Gate>,
     /// Threads for jobs that may block.
     pub offload: Offload,
+    /// A sample of the requests.
+    pub observer: Observer,
     /// The event loop, once it runs.
     pub handle: OnceLock<Handle>,
     /// Longest drain.
@@ -258,6 +300,11 @@ impl Core {
         if let Some(handle) = self.handle.get() {
             handle.notify(worker, NOTE_GATE);
         }
+    }
+
+    /// Letters that wait for a worker.
+    pub fn waiting_mail(&self, worker: usize) -> usize {
+        self.shares.get(worker).map_or(0, |share| lock(&share.mail).len())
     }
 
     /// Takes a worker's mail.

@@ -4,6 +4,7 @@
 //! queue is bounded, so a plugin learns that it asks for too much. Called
 //! through the host's table.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -20,16 +21,31 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug, Default)]
 pub struct Offload {
     queue: OnceLock<SyncSender<Job>>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Offload {
     /// Queues a job; false when the queue is full or no thread can be had.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) -> bool {
         let queue = self.queue.get_or_init(start);
-        match queue.try_send(Box::new(job)) {
+        let waiting = self.waiting.clone();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let counted = move || {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            job();
+        };
+        match queue.try_send(Box::new(counted)) {
             Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                false
+            }
         }
+    }
+
+    /// Jobs that no thread has begun.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 }
 

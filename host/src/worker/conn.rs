@@ -41,6 +41,8 @@ pub(crate) struct Conn {
     pub(crate) batch: u32,
     /// Host clock of the last turn.
     pub(crate) active_at: u32,
+    /// Host clock when it was accepted.
+    pub(crate) opened_at: u32,
     /// Host clock at which the request in the making must be whole; 0 = none.
     pub(crate) request_due: u32,
     /// Host clock at which waiting output was first seen not to move.
@@ -61,6 +63,7 @@ impl Conn {
         waiting_bytes: 0,
         batch: 0,
         active_at: 0,
+        opened_at: 0,
         request_due: 0,
         stalled_at: 0,
         protocol: 0,

@@ -19,6 +19,8 @@ use crate::services::{NOTE_MAIL, lock};
 
 impl EventHandler for Worker {
     fn on_start(&mut self, ctx: &mut DriverCtx) {
+        let tid = crate::stacks::this_thread();
+        self.core().shares[self.id].tid.store(tid, Ordering::Relaxed);
         for store in 0..self.stores.len() {
             self.tick_store(ctx, store);
         }
@@ -34,6 +36,7 @@ impl EventHandler for Worker {
             protocol: self.by_listener[listener] as u16,
             listener: listener as u16,
             active_at: self.clock.host_ms,
+            opened_at: self.clock.host_ms,
             ..Conn::VACANT
         };
         let peer = ctx.peer_addr(token);
@@ -168,9 +171,9 @@ impl EventHandler for Worker {
         self.publish(ctx);
     }
 
-    fn on_notify(&mut self, _: &mut DriverCtx, value: u64) {
+    fn on_notify(&mut self, ctx: &mut DriverCtx, value: u64) {
         if value == NOTE_MAIL {
-            self.take_mail();
+            self.take_mail(ctx);
         }
     }
 

@@ -17,6 +17,7 @@ mod channel;
 mod conn;
 mod deadlines;
 mod handler;
+mod listing;
 mod refs;
 pub mod sides;
 mod sink;
@@ -120,6 +121,7 @@ pub struct Worker {
     /// Somebody waits for a turn with a store for itself.
     wants_alone: bool,
     scan_from: usize,
+    slow_lines: crate::log::Throttle,
     /// Pinned bytes seen so far in the present look at all connections.
     pinned_bytes: u64,
     held_bytes: u64,
@@ -225,6 +227,7 @@ impl Worker {
             clock,
             wants_alone: false,
             scan_from: 0,
+            slow_lines: crate::log::Throttle::default(),
             pinned_bytes: 0,
             held_bytes: 0,
             sessions: 0,

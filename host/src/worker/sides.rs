@@ -79,7 +79,7 @@ impl StoreSide {
             ctx,
             worker,
             caps: instance.caps,
-            execute: vt.execute(),
+            execute: crate::observe::tap::before(index, vt.execute()),
             retain: vt.retain(),
             release: vt.release(),
             reserve: vt.reserve(),

@@ -21,6 +21,7 @@ use kompio::{ConnToken, DriverCtx};
 use super::conn::{flag, id_of, token_of};
 use super::sides::Ready;
 use super::{TURNS, Worker, deadlines};
+use crate::observe::tap;
 
 /// Unread input of a blocked session at which its receive pauses.
 const HELD_INPUT_BYTES: usize = 64 * 1024;
@@ -79,6 +80,10 @@ impl Worker {
             self.enter(self.protocols[p].store, ctx.now());
             self.crossings += 1;
             self.counted_turns += self.turns.len() as u64;
+            let observed = self.crew.core.observer.wants(self.crossings);
+            if observed {
+                tap::listen();
+            }
             self.protocols[p].on_turns(&mut self.turns);
             for i in 0..self.turns.len() {
                 self.settle(ctx, p, i);
@@ -86,9 +91,34 @@ impl Worker {
             self.turns.clear();
             self.batch_of.clear();
             self.completing.clear();
+            if observed {
+                self.observe(ctx.now(), p);
+            }
             self.after_crossing(ctx, p);
         }
         &ready[taken..]
+    }
+
+    /// A crossing that was observed is over, and its replies are on their way.
+    #[cold]
+    fn observe(&mut self, begun: std::time::Instant, p: usize) {
+        let took = begun.elapsed();
+        let core = &self.crew.core;
+        let protocol = &self.protocols[p].instance.plugin.metadata.name;
+        let at_ms = core.shares[self.id].now_ms.load(Ordering::Relaxed);
+        let slow_us = core.slow_after_us.load(Ordering::Relaxed);
+        let slow = slow_us > 0 && took.as_micros() >= u128::from(slow_us);
+        let mut first = None;
+        tap::heard(|notes| {
+            first = notes.first().copied();
+            core.observer.record(self.id, protocol, took, at_ms, notes);
+        });
+        if slow && let Some(held_back) = self.slow_lines.admit(std::time::Instant::now()) {
+            let took_us = took.as_micros() as u64;
+            let op = first.map_or("none", |note| note.class.name());
+            let key = first.map_or(String::new(), |note| crate::observe::shown(&note, false));
+            tracing::warn!(protocol, op, key, took_us, held_back, "a slow request");
+        }
     }
 
     /// Adds a turn to the batch, unless the connection cannot have one now.
@@ -115,6 +145,9 @@ impl Worker {
             {
                 conn.flags |= flag::HELD;
                 ctx.pause_recv(token);
+            }
+            if !waits && !filling {
+                self.core().shares[self.id].backpressure.fetch_add(1, Ordering::Relaxed);
             }
             return;
         }

@@ -133,7 +133,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn take_mail(&mut self) {
+    pub(super) fn take_mail(&mut self, ctx: &DriverCtx) {
         let mut mail = std::mem::take(&mut self.mail);
         self.crew.core.collect(self.id, &mut mail);
         for letter in mail.drain(..) {
@@ -145,6 +145,9 @@ impl Worker {
                 }
                 Mail::KeyEvents(store, events) => self.tell(store, &events),
                 Mail::Swap(swap) => self.swap(&swap),
+                Mail::Connections(most, tell) => {
+                    let _nobody_waits_any_more = tell.send(self.list(ctx, most));
+                }
             }
         }
         self.mail = mail;

@@ -74,19 +74,27 @@ fn a_plugin_may_ask_for_the_end() {
 }
 
 #[test]
-fn the_service_manager_hears_ready_and_stopping() {
+fn the_service_manager_hears_ready_that_workers_turn_and_stopping() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     let mut command = command(&args(&["--plugin", "ping@127.0.0.1:0"]));
-    command.env("NOTIFY_SOCKET", &path);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "150000");
     let host = Host::start_command(command);
-    let mut word = [0; 64];
-    let len = socket.recv(&mut word).unwrap();
-    assert_eq!(&word[..len], b"READY=1");
+    let hear = || {
+        let mut word = [0; 64];
+        let len = socket.recv(&mut word).unwrap();
+        String::from_utf8_lossy(&word[..len]).into_owned()
+    };
+    assert_eq!(hear(), "READY=1");
+    assert_eq!(hear(), "WATCHDOG=1");
+    assert_eq!(hear(), "WATCHDOG=1");
     host.stop();
-    let len = socket.recv(&mut word).unwrap();
-    assert_eq!(&word[..len], b"STOPPING=1");
+    let mut last = hear();
+    while last == "WATCHDOG=1" {
+        last = hear();
+    }
+    assert_eq!(last, "STOPPING=1");
 }
 
 #[test]

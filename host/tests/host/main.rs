@@ -3,6 +3,7 @@
 mod admin;
 mod bad_input;
 mod config_errors;
+mod inspect;
 mod later;
 mod lifecycle;
 mod no_io_uring;
