@@ -22,18 +22,26 @@ const LOOKS_MAX: usize = 300;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What a look consists of. The stores' numbers are sums over all stores.
-const OF_STORES: [&str; 8] = [
+const OF_STORES: [&str; 9] = [
     "hits",
     "misses",
     "inserted",
     "evicted",
     "evicted_for_slot",
     "expired",
+    "no_memory",
     "memory_used_bytes",
     "memory_limit_bytes",
 ];
-const OF_PROCESS: [&str; 6] =
-    ["connections", "cpu_us", "resident_bytes", "received_bytes", "sent_bytes", "backpressure"];
+const OF_PROCESS: [&str; 7] = [
+    "connections",
+    "cpu_us",
+    "resident_bytes",
+    "received_bytes",
+    "sent_bytes",
+    "backpressure",
+    "refusals",
+];
 
 #[derive(Debug)]
 struct Look {
@@ -86,6 +94,7 @@ fn look(state: &State) -> Look {
         received,
         sent,
         core.sum(|s| &s.backpressure),
+        core.sum(|s| &s.refusals),
     ];
     numbers.extend(own.map(|number| number as f64));
     let mut all = Seen::default();
