@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How often a child that says nothing is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long the pipes of a program that has ended may be silent before they are given up.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 
 /// A child, and with it everything the child starts.
 pub(crate) struct Guard {
@@ -104,19 +106,27 @@ pub(crate) fn run(
     let deadline = Instant::now() + limit;
     let mut lines = Vec::new();
     let late = || format!("{name} did not end within {} s", limit.as_secs());
+    let mut ended = false;
     loop {
         let left = deadline.checked_duration_since(Instant::now()).ok_or_else(late)?;
-        match receiver.recv_timeout(left.min(Duration::from_millis(200))) {
+        let patience = if ended { LAST_WORDS_LIMIT } else { LOOK_EVERY };
+        match receiver.recv_timeout(left.min(patience)) {
             Ok(line) => {
                 if show {
                     println!("{line}");
                 }
                 lines.push(line);
             }
-            // A grandchild may keep the pipes open after the program itself has ended.
-            Err(mpsc::RecvTimeoutError::Timeout) if guard.ended().is_some() => break,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            // Somebody outside the group holds the pipes, and has said nothing for long.
+            Err(mpsc::RecvTimeoutError::Timeout) if ended => break,
+            // What the program wrote last is still in the pipes, and its children may keep those open: with
+            // the children gone, the pipes end where the last words do.
+            Err(mpsc::RecvTimeoutError::Timeout) if guard.ended().is_some() => {
+                sys::signal_group(guard.pid() as i32, libc::SIGKILL);
+                ended = true;
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
     }
     let left = deadline.checked_duration_since(Instant::now()).ok_or_else(late)?;
@@ -171,6 +181,16 @@ mod tests {
         let outcome = run("sleeper", &mut shell, Duration::from_millis(300), false);
         assert!(outcome.is_err_and(|sentence| sentence.contains("did not end within")));
         assert!(start.elapsed() < Duration::from_secs(100));
+    }
+
+    #[test]
+    fn last_words_are_read_although_a_child_keeps_the_pipes_open() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 1000 & i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done"]);
+        let start = Instant::now();
+        let ended = run("speaker", &mut shell, Duration::from_secs(60), false).expect("runs");
+        assert_eq!(ended.lines.last().map(String::as_str), Some("1999"));
+        assert!(start.elapsed() < LAST_WORDS_LIMIT, "the pipes were given up");
     }
 
     #[test]
