@@ -12,13 +12,14 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What the generator calls each protocol, and the plugin that serves it.
-const PROTOCOLS: [(&str, &str); 7] = [
+const PROTOCOLS: [(&str, &str); 8] = [
     ("resp", "resp"),
     ("resp3", "resp"),
     ("memcache", "memcache"),
     ("memcache-meta", "memcache"),
     ("memcache-binary", "memcache"),
     ("momento", "momento"),
+    ("momento-grpc", "momento"),
     ("ping", "ping"),
 ];
 /// Keys of each run: all of them fit the store's memory many times over.
@@ -44,6 +45,32 @@ pub(crate) struct Args {
     /// Only backends and policies whose `backend/policy` contains one of these (comma-separated).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// A tenth of a second each: the first policy of each backend with every protocol, the others with one.
+    #[arg(long)]
+    short: bool,
+}
+
+/// How much of the whole is run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Half a second of everything.
+    Full,
+    /// See [`Args::short`].
+    Short,
+}
+
+impl Form {
+    fn duration(self) -> &'static str {
+        match self {
+            Form::Full => "500ms",
+            Form::Short => "100ms",
+        }
+    }
+
+    /// Whether the `number`th policy of a backend is served through this protocol.
+    fn has(self, number: usize, protocol: &str) -> bool {
+        self == Form::Full || number == 0 || protocol == PROTOCOLS[0].0
+    }
 }
 
 /// Builds, and tests each store in turn.
@@ -52,24 +79,49 @@ pub(crate) fn smoketest(args: &Args) -> Result<(), Failure> {
         run::build_release()?;
     }
     sys::raise_open_files();
+    let form = if args.short { Form::Short } else { Form::Full };
+    let (stores, runs) = stores(form, &args.only)?;
+    println!("{stores} stores, {runs} runs: every value verified, every host drained");
+    Ok(())
+}
+
+/// The short form, for the suite: how many runs were made.
+pub(crate) fn short() -> Result<usize, Failure> {
+    sys::raise_open_files();
+    stores(Form::Short, &[]).map(|(_, runs)| runs)
+}
+
+/// Tests every store whose name contains one of `only`; how many they were, and their runs.
+fn stores(form: Form, only: &[String]) -> Result<(usize, usize), Failure> {
     let protocols = plugins("protocol")?;
     let (mut stores, mut runs) = (0, 0);
     for backend in plugins("backend")? {
-        for policy in policies(&backend)? {
+        for (number, policy) in policies(&backend)?.into_iter().enumerate() {
             let store = format!("{backend}/{}", policy.as_deref().unwrap_or("-"));
-            if !args.only.is_empty() && !args.only.iter().any(|part| store.contains(part)) {
+            if !only.is_empty() && !only.iter().any(|part| store.contains(part)) {
                 continue;
             }
             let fail = |sentence| format!("{store}: {sentence}");
-            runs += test(&backend, policy.as_deref(), &store, &protocols).map_err(fail)?;
+            let place =
+                Place { backend: &backend, policy: policy.as_deref(), number, name: &store };
+            runs += test(&place, form, &protocols).map_err(fail)?;
             stores += 1;
         }
     }
     if stores == 0 {
-        return Err("no backend and policy is named so".to_owned());
+        Err("no backend and policy is named so".to_owned())
+    } else {
+        Ok((stores, runs))
     }
-    println!("{stores} stores, {runs} runs: every value verified, every host drained");
-    Ok(())
+}
+
+/// What is served.
+struct Place<'a> {
+    backend: &'a str,
+    policy: Option<&'a str>,
+    /// The policy's place among those of its backend.
+    number: usize,
+    name: &'a str,
 }
 
 fn program(name: &str) -> PathBuf {
@@ -114,19 +166,15 @@ fn choices(line: &str, setting: &str) -> Option<Vec<String>> {
 }
 
 /// Serves one store through every protocol; how many runs were made.
-fn test(
-    backend: &str,
-    policy: Option<&str>,
-    store: &str,
-    protocols: &[String],
-) -> Result<usize, Failure> {
+fn test(place: &Place<'_>, form: Form, protocols: &[String]) -> Result<usize, Failure> {
+    let store = place.name;
     let ports = protocols.iter().map(|_| free_port()).collect::<Result<Vec<_>, _>>()?;
     let mut command = Command::new(program("crucible-host"));
-    command.args(["--backend", backend, "--threads", "1", "--heap-size", HEAP_SIZE]);
+    command.args(["--backend", place.backend, "--threads", "1", "--heap-size", HEAP_SIZE]);
     for (protocol, port) in protocols.iter().zip(&ports) {
         command.args(["--plugin", &format!("{protocol}@127.0.0.1:{port}")]);
     }
-    if let Some(policy) = policy {
+    if let Some(policy) = place.policy {
         command.args(["--set", &format!("cache.policy={policy}")]);
     }
     let log = paths::tools_dir().join("smoketest.log");
@@ -143,8 +191,11 @@ fn test(
     }
     let mut runs = 0;
     for (protocol, plugin) in PROTOCOLS {
+        if !form.has(place.number, protocol) {
+            continue;
+        }
         let Some(at) = protocols.iter().position(|name| name == plugin) else { continue };
-        let said = drive(protocol, ports[at], host.pid())
+        let said = drive(protocol, form, ports[at], host.pid())
             .map_err(|sentence| format!("{protocol}: {sentence}"))?;
         println!("{store:<20} {protocol:<16} {said}");
         runs += 1;
@@ -176,12 +227,12 @@ fn wait_until_it_accepts(host: &mut Guard, port: u16) -> Result<(), Failure> {
 }
 
 /// One run of the generator; what it saw, in a few words.
-fn drive(protocol: &str, port: u16, pid: u32) -> Result<String, Failure> {
+fn drive(protocol: &str, form: Form, port: u16, pid: u32) -> Result<String, Failure> {
     let lines = paths::tools_dir().join("smoketest.json");
     let mut command = Command::new(program("crucible-benchmark"));
     command
         .args(["-h", "127.0.0.1", "-p", &port.to_string(), "--protocol", protocol])
-        .args(["--duration", "500ms", "--warmup", "100ms", "--request-timeout", "10s"])
+        .args(["--duration", form.duration(), "--warmup", "100ms", "--request-timeout", "10s"])
         .args(["-c", "8", "--table", "none", "--server-pid", &pid.to_string(), "--json"])
         .arg(&lines)
         // On a crowded machine a run may be void, and still every answer must be right.
@@ -190,7 +241,7 @@ fn drive(protocol: &str, port: u16, pid: u32) -> Result<String, Failure> {
         command.args(["--keys", &KEYS.to_string(), "--commands", "get=8,set=2", "--ttl", "1h"]);
         command.args(["--value-length", "weighted:64=17,1000=2,20000=1"]);
     }
-    if !matches!(protocol, "momento" | "ping") {
+    if !matches!(protocol, "momento" | "momento-grpc" | "ping") {
         command.args(["-P", "4"]);
     }
     must("crucible-benchmark", &mut command, RUN_LIMIT)?;
@@ -238,6 +289,15 @@ mod tests {
         assert_eq!(choices(line, "policy").unwrap(), ["s3fifo", "fifo", "cte"]);
         assert_eq!(choices("    policy_x   1  A: b, c.", "policy"), None);
         assert_eq!(choices("    ghost_ratio  1.0  Evicted keys.", "policy"), None);
+    }
+
+    #[test]
+    fn the_short_form_meets_every_policy_once_and_the_first_with_every_protocol() {
+        let runs = |form: Form, number| {
+            PROTOCOLS.iter().filter(|(protocol, _)| form.has(number, protocol)).count()
+        };
+        assert_eq!((runs(Form::Short, 0), runs(Form::Short, 1)), (PROTOCOLS.len(), 1));
+        assert_eq!((runs(Form::Full, 0), runs(Form::Full, 1)), (PROTOCOLS.len(), PROTOCOLS.len()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Steps run one after another, each within its own limit; a step that cannot run counts as a
 //! failure, never as a skip. The last line is `N passed, N failed`, over single tests.
 
-use crate::{Failure, dist, install, paths, process, run};
+use crate::{Failure, dist, install, paths, process, run, smoke};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if !args.fast {
         suite.step("loom models", loom_models);
         suite.step("release build", || run::build_release().map(|()| Counts::default()));
+        suite.step("smoke test", || smoke::short().map(|passed| Counts { passed, failed: 0 }));
         suite.step("third-party plugins", third_party_plugins);
         suite.step("packages", packages);
         suite.clients();
