@@ -101,6 +101,12 @@ impl<C: Codec> Conn<C> {
         self.state == State::Up && self.pending.len() < depth
     }
 
+    /// How many more may be sent.
+    #[inline]
+    pub(super) fn room(&self, depth: usize) -> usize {
+        if self.state == State::Up { depth.saturating_sub(self.pending.len()) } else { 0 }
+    }
+
     /// A fresh connection begins: nothing of the old one is left.
     pub(super) fn restart(&mut self, login: &std::sync::Arc<Login>) {
         debug_assert!(self.pending.is_empty());

@@ -153,6 +153,12 @@ impl Flight {
         self.packed.push_back(read);
     }
 
+    /// Appends plain reads.
+    #[inline]
+    pub(super) fn extend_reads(&mut self, reads: impl Iterator<Item = Packed>) {
+        self.packed.extend(reads.inspect(|read| debug_assert!(read.is_plain_read())));
+    }
+
     /// The oldest, as it is kept.
     #[inline]
     pub(super) fn peek(&self) -> Option<&Packed> {

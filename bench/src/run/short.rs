@@ -46,6 +46,11 @@ impl ReadTemplate {
         Some(Self { bytes, digits_end: start + key.len(), digits_len: key.len() - 1 })
     }
 
+    /// Bytes of one read.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Appends the read of key `id`.
     #[inline]
     pub(super) fn write(&self, out: &mut Vec<u8>, id: u64) {

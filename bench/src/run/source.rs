@@ -236,14 +236,22 @@ impl Source {
     }
 }
 
+impl Draw {
+    /// A command of the mix and a key.
+    #[inline]
+    pub(super) fn one(&mut self, shared: &Shared) -> (Verb, u64) {
+        let id = self.keys.id();
+        match shared.plan.mix.draw(self.keys.rng()) {
+            // A check-and-set begins with reading the token.
+            Verb::Cas => (Verb::Gets, id),
+            verb => (verb, id),
+        }
+    }
+}
+
 #[inline]
 fn drawn(shared: &Shared, draw: &mut Draw, intended_ns: u64, measure_ns: u64) -> Request {
-    let id = draw.keys.id();
-    let verb = match shared.plan.mix.draw(draw.keys.rng()) {
-        // A check-and-set begins with reading the token.
-        Verb::Cas => Verb::Gets,
-        verb => verb,
-    };
+    let (verb, id) = draw.one(shared);
     Request { verb, id, intended_ns, measured: intended_ns >= measure_ns, extra: Extra::default() }
 }
 
