@@ -172,6 +172,13 @@ fn values_of_any_size_come_back_over_grpc_plain_and_sealed() {
 }
 
 #[test]
+fn many_calls_share_a_connection() {
+    let ran = run(server(false), &["--token", "secret", "-P", "64", "--commands", "get=8,set=2"]);
+    assert_eq!(ran.code, 0, "{}", ran.said);
+    assert!(ran.count("verified") > 0 && ran.count("errors") == 0, "{}", ran.said);
+}
+
+#[test]
 fn a_refused_call_is_told_in_the_servers_words() {
     let ran = run(server(false), &["--token", "wrong"]);
     assert_eq!(ran.code, 1);

@@ -187,6 +187,17 @@ pub enum Garbage {
         /// As sent.
         expected: u32,
     },
+    /// A reply came before that to an earlier request, which this protocol allows.
+    #[error(
+        "the reply to request {got} overtook that to request {expected}, as the protocol allows: \
+         use a pipeline_depth of 1 with this server"
+    )]
+    Overtaken {
+        /// As received.
+        got: u64,
+        /// As sent.
+        expected: u64,
+    },
     /// The greeting was answered by an error.
     #[error("the login was refused: {words}")]
     Refused {

@@ -1,7 +1,7 @@
 //! Momento's protosocket protocol as a client speaks it: a varint length, then one protobuf message.
 //!
 //! Always true: every request carries a number that its reply must repeat. The protocol allows replies in
-//! any order, so the plan allows one request in flight on a connection. Message shapes: the published
+//! any order; one that overtakes another is refused in a sentence that says so. Message shapes: the published
 //! `CacheCommand` and `CacheResponse`. Called through [`super::Codec`].
 
 use std::ops::Range;
@@ -221,9 +221,12 @@ impl Codec for Momento {
                     RESPONSE_GET | RESPONSE_AUTH | RESPONSE_SET | RESPONSE_DELETE | RESPONSE_ERROR,
                     _,
                 ) if id != self.answered + 1 => {
-                    return Err(Garbage::Opaque {
-                        got: id as u32,
-                        expected: (self.answered + 1) as u32,
+                    let expected = self.answered + 1;
+                    // A number that is not under way answers nothing.
+                    return Err(if (expected..=self.asked).contains(&id) {
+                        Garbage::Overtaken { got: id, expected }
+                    } else {
+                        Garbage::Opaque { got: id as u32, expected: expected as u32 }
                     });
                 }
                 (RESPONSE_GET, Expect::Get) => return self.value(bytes, &range, end, expect),
@@ -376,6 +379,17 @@ mod tests {
         let missing = reply::<Momento>(&error(5, "no such cache"), Expect::Get);
         assert_eq!(missing.words, b"no such cache");
         assert_eq!(reply::<Momento>(&error(8, "too much"), Expect::Store).words, b"too much");
+    }
+
+    #[test]
+    fn a_reply_that_overtakes_another_is_told_from_one_that_answers_nothing() {
+        let mut codec = Momento::new();
+        let mut out = Vec::new();
+        (0..3).for_each(|_| codec.get(&mut out, b"k", false));
+        let overtaken = Garbage::Overtaken { got: 3, expected: 1 };
+        assert_eq!(codec.step(&response(3, 11, b""), Expect::Get), Err(overtaken));
+        let unknown = Garbage::Opaque { got: 4, expected: 1 };
+        assert_eq!(codec.step(&response(4, 11, b""), Expect::Get), Err(unknown));
     }
 
     #[test]

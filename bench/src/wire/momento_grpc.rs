@@ -1,6 +1,6 @@
 //! Momento over gRPC as a client speaks it: the messages; the frames around them are the channel's.
 //!
-//! Always true: a connection has one call under way, so a reply answers the only request. Message shapes:
+//! Always true: the channel hands replies over in the order of the requests. Message shapes:
 //! the published `cache_client.Scs` service. Called through [`super::Codec`].
 //!
 //! ```text
