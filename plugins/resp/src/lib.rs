@@ -9,6 +9,7 @@
 //! what all workers share, [`value`] computes on bytes, [`structs`] serves hashes, lists and sets. This file is the wiring.
 #![deny(unsafe_code)]
 
+pub mod barred;
 pub mod cluster;
 pub mod error;
 pub mod exec;
@@ -40,6 +41,7 @@ use crucible_plugin_api::{
     Status,
 };
 
+use crate::barred::Barred;
 use crate::cluster::Cluster;
 use crate::error::Refusal;
 use crate::exec::{Pushed, streams};
@@ -78,6 +80,9 @@ pub struct Resp {
     /// Forty hexadecimal digits that differ from start to start.
     pub run_id: String,
     served: OnceLock<Vec<Cmd>>,
+    barred: Barred,
+    /// Plain GETs and SETs need no second look.
+    plain: bool,
 }
 
 impl Resp {
@@ -157,9 +162,10 @@ impl Resp {
                     // the whole command.
                     let watched = self.hub.attention.load(Ordering::Relaxed) != 0;
                     if let Some(pending) = pending.filter(|_| !session.is(mode::STREAM) && !watched)
+                        && let args = Args::new(rest, parser.spans())
+                        && (args.is_empty() || !self.barred.bars(args.at(0)))
                     {
                         let least = self.settings.stream_len_bytes_min as usize;
-                        let args = Args::new(rest, parser.spans());
                         let start = consumed + pending.start;
                         let begun = streams::begin(session, args, pending, start, least, queue);
                         if let Some(parsed) = begun {
@@ -186,9 +192,7 @@ impl Resp {
     /// Whether nothing stands between a command of this connection and the store.
     #[inline]
     fn is_plain(&self, session: &Session) -> bool {
-        session.mode == 0
-            && self.hub.attention.load(Ordering::Relaxed) == 0
-            && self.settings.bulk_len_bytes_max as usize >= plain::BULK_LEN_BYTES_MAX
+        session.mode == 0 && self.hub.attention.load(Ordering::Relaxed) == 0 && self.plain
     }
 
     /// Takes plain GETs and SETs from the start of `input`, as long as there are any and the round
@@ -236,7 +240,9 @@ impl Resp {
         args: Args<'a, '_>,
         queue: &mut Queue<'a, Ticket>,
     ) -> Gate {
-        let Some(command) = Cmd::find(args.at(0)) else {
+        let name = args.at(0);
+        let own = Cmd::find(name).filter(|command| !self.barred.has(*command));
+        let Some(command) = own.or_else(|| self.barred.renamed(name)) else {
             let refusal = Refusal::unknown_command(args.at(0), args.from(1));
             self.refuse(session, &refusal, queue);
             return Gate::Done;
@@ -374,7 +380,12 @@ impl Protocol for Resp {
             settings.mailbox_len_bytes_max as usize,
             settings.tracking_keys_max as usize,
         );
-        Ok(Resp { cluster, hub, run_id: run_id(), served: OnceLock::new(), settings })
+        let barred = Barred::new(&settings).map_err(|(key, e)| PluginError::setting(key, e))?;
+        let plain = settings.bulk_len_bytes_max as usize >= plain::BULK_LEN_BYTES_MAX
+            && !barred.has(Cmd::Get)
+            && !barred.has(Cmd::Set);
+        let served = OnceLock::new();
+        Ok(Resp { cluster, hub, run_id: run_id(), served, barred, plain, settings })
     }
 
     fn check(settings: &Settings, _backend: &Capabilities) -> Result<(), PluginError> {
@@ -393,6 +404,7 @@ impl Protocol for Resp {
         if settings.tracking_keys_max < 1 {
             return too_small("tracking_keys_max", 1);
         }
+        Barred::new(settings).map_err(|(key, e)| PluginError::setting(key, e))?;
         if let Some(cluster) = &settings.cluster {
             Cluster::new(cluster).map_err(|e| PluginError::setting("cluster", e))?;
         }
@@ -419,9 +431,10 @@ impl Protocol for Resp {
 
     fn worker(&self, service: &Service) -> Worker {
         let caps = service.capabilities();
-        let _first = self
-            .served
-            .get_or_init(|| Cmd::all().filter(|c| is_served(*c, &self.settings, caps)).collect());
+        let _first = self.served.get_or_init(|| {
+            let all = Cmd::all().filter(|c| !self.barred.has(*c));
+            all.filter(|c| is_served(*c, &self.settings, caps)).collect()
+        });
         let id = service.ctx().worker_id();
         Worker {
             id: id as usize,

@@ -1,5 +1,7 @@
 //! The settings of a resp listener. Each key has exactly one reader.
 
+use std::collections::BTreeMap;
+
 use crucible_plugin_api::re::schemars::JsonSchema;
 use crucible_plugin_api::re::serde::Deserialize;
 
@@ -32,6 +34,10 @@ pub struct Settings {
     pub debug_commands: bool,
     /// Whether SHUTDOWN is served.
     pub shutdown_command: bool,
+    /// Commands that are not served, such as `["FLUSHALL", "KEYS"]`.
+    pub disabled_commands: Vec<String>,
+    /// Commands that are served under another name only, such as `{ FLUSHALL = "EMPTY-IT-ALL" }`.
+    pub renamed_commands: BTreeMap<String, String>,
     /// The cluster this node belongs to; none: a single server.
     pub cluster: Option<Cluster>,
 }
@@ -50,6 +56,8 @@ impl Default for Settings {
             tracking_keys_max: 1_000_000,
             debug_commands: false,
             shutdown_command: false,
+            disabled_commands: Vec::new(),
+            renamed_commands: BTreeMap::new(),
             cluster: None,
         }
     }

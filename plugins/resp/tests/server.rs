@@ -155,6 +155,32 @@ fn operators_switches_are_off_until_asked_for() {
 }
 
 #[test]
+fn disabled_and_renamed_commands_are_unknown_by_their_own_names() {
+    let settings = r#"{"disabled_commands": ["flushall", "SET"], "renamed_commands": {"KEYS": "LIST-ALL", "SETEX": "PUT"}}"#;
+    let (host, resp) = common::host(settings, "{}");
+    let conn = host.connect(resp);
+    let unknown = |conn: &crucible_plugin_testkit::Conn, line: &str| {
+        let answer = String::from_utf8(conn.ask(&command(line))).unwrap();
+        assert!(answer.starts_with("-ERR unknown command"), "{line}: {answer}");
+    };
+    for line in ["FLUSHALL", "flushall ASYNC", "SET k v", "KEYS *", "SETEX k 10 v"] {
+        unknown(&conn, line);
+    }
+    expect(&conn, "put k 10 v", "+OK");
+    expect(&conn, "List-All *", "*1 $1 k");
+    expect(&conn, "GET k", "$1 v");
+    expect(&conn, "MULTI", "+OK");
+    unknown(&conn, "FLUSHALL");
+    expect(&conn, "EXEC", "-EXECABORT Transaction discarded because of previous errors.");
+    // A value that would stream is gathered, and refused whole.
+    unknown(&conn, &format!("SETEX k 10 {}", "x".repeat(200_000)));
+    unknown(&conn, &format!("SET k {}", "x".repeat(200_000)));
+    expect(&conn, "GET k", "$1 v");
+    let listed = String::from_utf8(conn.ask(&command("COMMAND LIST"))).unwrap();
+    assert!(listed.contains("flushdb") && !listed.contains("flushall"), "{listed}");
+}
+
+#[test]
 fn commands_that_run_alone_are_timed() {
     let (host, resp) = host("{}", "{}");
     let conn = host.connect(resp);
