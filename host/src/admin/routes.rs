@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -38,9 +38,37 @@ fn json_reply(value: &Value) -> Answer {
 fn allowed(state: &State, request: &Request<Incoming>) -> bool {
     let Some(token) = &state.plan.admin_token else { return true };
     let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    header
-        .and_then(|value| value.strip_prefix(b"Bearer "))
-        .is_some_and(|given| same_bytes(given, token.as_bytes()))
+    let Some(header) = header else { return false };
+    if let Some(given) = header.strip_prefix(b"Bearer ") {
+        return same_bytes(given, token.as_bytes());
+    }
+    // What a browser asks its user for: any name, and the secret as the password.
+    let Some(given) = header.strip_prefix(b"Basic ").and_then(base64) else { return false };
+    let password = given.splitn(2, |byte| *byte == b':').nth(1);
+    password.is_some_and(|given| same_bytes(given, token.as_bytes()))
+}
+
+/// The bytes that base64 text stands for (RFC 4648, section 4).
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.trim_ascii();
+    let digits = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
+    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::with_capacity(text.len()));
+    for digit in digits {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        (bits, count) = (bits << 6 | u32::from(value), count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    Some(bytes)
 }
 
 /// Answers one request.
@@ -58,7 +86,10 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Answer 
         return probe;
     }
     if !allowed(state, &request) {
-        return reply(StatusCode::UNAUTHORIZED, TEXT, "a token is needed\n");
+        let mut refusal = reply(StatusCode::UNAUTHORIZED, TEXT, "a token is needed\n");
+        let ask = HeaderValue::from_static("Basic realm=\"crucible\", Bearer");
+        refusal.headers_mut().insert(WWW_AUTHENTICATE, ask);
+        return refusal;
     }
     match (&method, path.as_str()) {
         (&Method::GET, "/") => reply(StatusCode::OK, "text/html; charset=utf-8", page::PAGE),
@@ -185,5 +216,27 @@ fn why_not_ready(state: &State) -> String {
         "draining\n".into()
     } else {
         "starting\n".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_with_and_without_its_padding() {
+        let table: &[(&str, Option<&[u8]>)] = &[
+            ("", Some(b"")),
+            ("Zg==", Some(b"f")),
+            ("Zm8=", Some(b"fo")),
+            ("Zm9v", Some(b"foo")),
+            ("Zm8", Some(b"fo")),
+            ("+/+/", Some(&[0xfb, 0xff, 0xbf])),
+            ("Zm 8", None),
+            ("Zm=8", None),
+        ];
+        for (text, bytes) in table {
+            assert_eq!(base64(text.as_bytes()).as_deref(), *bytes, "{text:?}");
+        }
     }
 }

@@ -172,12 +172,18 @@ impl WorkerLink {
 
 /// The memory node of the CPU that this thread runs on.
 fn numa_node() -> u32 {
+    place().1
+}
+
+/// The CPU that this thread runs on, and its memory node.
+#[must_use]
+pub fn place() -> (u32, u32) {
     let (mut cpu, mut node) = (0u32, 0u32);
     // SAFETY: two locals to write to; the third argument is unused.
     let answered = unsafe {
         libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, std::ptr::null_mut::<c_void>())
     };
-    if answered == 0 { node } else { 0 }
+    if answered == 0 { (cpu, node) } else { (0, 0) }
 }
 
 /// # Safety

@@ -19,6 +19,10 @@ use crate::services::{NOTE_MAIL, lock};
 
 impl EventHandler for Worker {
     fn on_start(&mut self, ctx: &mut DriverCtx) {
+        if kompio::affinity().is_ok_and(|cpus| cpus.len() == 1) {
+            let (cpu, numa_node) = crate::services::worker_api::place();
+            tracing::info!(worker = self.id, cpu, numa_node, "a worker has its CPU");
+        }
         let tid = crate::stacks::this_thread();
         self.core().shares[self.id].tid.store(tid, Ordering::Relaxed);
         for store in 0..self.stores.len() {

@@ -84,12 +84,20 @@ fn with_a_token_only_probes_are_open() {
     ]));
     let at = address(&host);
     assert_eq!(http(&at, "GET", "/health", "", "").0, 200);
-    for headers in ["", "Authorization: Bearer no\r\n", "Authorization: 0123456789abcdef\r\n"] {
+    for headers in [
+        "",
+        "Authorization: Bearer no\r\n",
+        "Authorization: 0123456789abcdef\r\n",
+        "Authorization: Basic bWU6bm8=\r\n",
+    ] {
         assert_eq!(http(&at, "GET", "/metrics", headers, "").0, 401, "{headers:?}");
         assert_eq!(http(&at, "POST", "/reload", headers, "").0, 401);
     }
     let right = "Authorization: Bearer 0123456789abcdef\r\n";
     assert_eq!(http(&at, "GET", "/metrics", right, "").0, 200);
     assert_eq!(http(&at, "POST", "/reload", right, "").0, 200);
+    // A browser's way: any name, the secret as password.
+    let browser = "Authorization: Basic bWU6MDEyMzQ1Njc4OWFiY2RlZg==\r\n";
+    assert_eq!(http(&at, "GET", "/", browser, "").0, 200);
     host.stop();
 }

@@ -152,3 +152,63 @@ fn an_address_that_others_reach_needs_a_guard_or_a_word() {
         assert_eq!(run(&args).0, Some(0), "{words:?}");
     }
 }
+
+/// Rows of the tables of docs/configuration.md: heading and cells.
+fn rows() -> Vec<(String, Vec<String>)> {
+    let text = include_str!("../../../docs/configuration.md");
+    let mut heading = String::new();
+    let mut rows = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('#') {
+            heading = line.trim_start_matches('#').trim().to_owned();
+        } else if let Some(cells) = line.strip_prefix("| `") {
+            rows.push((heading.clone(), cells.split(" | ").map(str::to_owned).collect()));
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_key_of_a_plugin_refuses_what_it_cannot_be_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    let mut seen = 0;
+    for (heading, cells) in rows() {
+        let Some((table, plugin)) = heading.split_once(" of ") else { continue };
+        let key = cells[0].trim_end_matches('`');
+        // No key takes a list of lists.
+        let text = match table {
+            "`[cache]`" => format!("[cache]\nbackend = \"{plugin}\"\n{key} = [[1]]\n"),
+            "`[listener.settings]`" => format!(
+                "[[listener]]\nprotocol = \"{plugin}\"\naddress = \"127.0.0.1:0\"\n[listener.settings]\n{key} = [[1]]\n"
+            ),
+            _ => continue,
+        };
+        std::fs::write(&path, text).unwrap();
+        let (code, _, error) = run(&["--config", path.to_str().unwrap(), "--check-config"]);
+        assert_eq!(code, Some(2), "{heading}: {key}: {error}");
+        assert!(error.contains(key), "{heading}: {key}: {error}");
+        seen += 1;
+    }
+    assert!(seen > 30, "{seen} keys");
+}
+
+#[test]
+fn every_variable_of_the_reference_is_read() {
+    let mut seen = 0;
+    for (heading, cells) in rows() {
+        let last = cells.last().unwrap();
+        let Some(at) = last.find("`CRUCIBLE_") else { continue };
+        let name = last[at + 1..].split('`').next().unwrap();
+        let key = cells[0].split('`').next().unwrap();
+        // Nothing but a path or a list of words can be this.
+        let output = command(&["--print-config"]).env(name, "/no such/=").output().unwrap();
+        let (shown, error) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let obeyed = output.status.success() && shown.contains("/no such/=");
+        let refused = error.contains(name) || error.contains(key.split('.').next_back().unwrap());
+        assert!(obeyed || refused, "{heading}: {name}: {error}{shown}");
+        seen += 1;
+    }
+    assert!(seen > 40, "{seen} variables");
+}

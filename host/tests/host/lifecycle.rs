@@ -184,3 +184,24 @@ fn a_reload_changes_a_stores_memory_where_the_store_can() {
     assert!(line.contains("heap_size of cache cannot change while serving"), "{line}");
     host.stop();
 }
+
+#[test]
+fn a_pinned_worker_says_its_cpu_and_memory_node() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first = list.trim().split([',', '-']).next().unwrap();
+    let host = Host::start(&[
+        "--cpu-affinity",
+        first,
+        "--heap-size",
+        "64MiB",
+        "--plugin",
+        "ping@127.0.0.1:0",
+    ]);
+    let said = "a worker has its CPU";
+    let log = host.all_lines();
+    let line = log.iter().find(|l| l.contains(said)).cloned();
+    let line = line.unwrap_or_else(|| host.wait_for(said));
+    assert!(line.contains(&format!("cpu={first} numa_node=")), "{line}");
+    host.stop();
+}
