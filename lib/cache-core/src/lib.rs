@@ -50,6 +50,7 @@ pub use persist::WarmStart;
 pub use segment::item::{KEY_LEN_MAX, MARKS_MASK};
 pub use segment::state::Layer;
 pub use stats::{Counters, GroupOccupancy, STATE_NAMES, Stats};
+pub use table::chain::{ChainSlot, ChainTable};
 pub use table::ghost::Ghosts;
 pub use table::simd::{SLOTS, match_tags};
 pub use view::{Item, Parts};

@@ -23,6 +23,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod buckets;
+pub(crate) mod chain;
 pub(crate) mod entry;
 pub(crate) mod ghost;
 pub(crate) mod simd;
