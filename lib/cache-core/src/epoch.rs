@@ -51,6 +51,16 @@ impl Epochs {
         self.workers[worker].store(OFFLINE, Ordering::Release);
     }
 
+    /// Whether all workers but this one are outside. One that enters at this very
+    /// moment may be missed unless a fence between the caller's last store and this
+    /// call is the partner of the fence in `enter`.
+    #[inline]
+    pub fn is_alone(&self, worker: usize) -> bool {
+        // Acquire: partner of the release in `leave`.
+        let outside = |local: &AtomicU64| local.load(Ordering::Acquire) == OFFLINE;
+        self.workers.iter().enumerate().all(|(id, local)| id == worker || outside(local))
+    }
+
     /// Stamp for memory that the caller has just made unreachable.
     pub fn retire(&self) -> u64 {
         // Partner: the fence in `enter`.

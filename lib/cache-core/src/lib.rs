@@ -44,7 +44,7 @@ pub use config::{
 pub use epoch::Epochs;
 pub use error::Error;
 pub use hash::{KeyHash, KeyHasher, scale};
-pub use memory::HugePages;
+pub use memory::{HugePages, MapOptions, Region};
 pub use mrc::MissRatioPoint;
 pub use persist::WarmStart;
 pub use segment::item::{KEY_LEN_MAX, MARKS_MASK};

@@ -29,20 +29,20 @@ pub enum HugePages {
 
 /// How to map memory.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct MapOptions {
+pub struct MapOptions {
     /// Page size wanted.
-    pub(crate) huge_pages: HugePages,
+    pub huge_pages: HugePages,
     /// NUMA node to bind to, if any.
-    pub(crate) numa_node: Option<u32>,
+    pub numa_node: Option<u32>,
     /// Touch every page now instead of at first use.
-    pub(crate) prefault: bool,
+    pub prefault: bool,
 }
 
 const HUGE_2M: usize = 2 << 20;
 
 /// Zeroed, mapped memory.
 #[derive(Debug)]
-pub(crate) struct Region {
+pub struct Region {
     base: NonNull<u8>,
     len_bytes: usize,
     map_base: NonNull<u8>,
@@ -60,11 +60,10 @@ unsafe impl Sync for Region {}
 
 impl Region {
     /// Maps `len_bytes` (rounded up to whole pages) of zeroed memory.
-    pub(crate) fn map(
-        what: &'static str,
-        len_bytes: usize,
-        options: MapOptions,
-    ) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// When the system has no such mapping to give.
+    pub fn map(what: &'static str, len_bytes: usize, options: MapOptions) -> Result<Self, Error> {
         let len_bytes = len_bytes.max(1);
         let mut notes = Vec::new();
         let mut region = None;
@@ -182,23 +181,23 @@ impl Region {
 
     /// Start of the memory.
     #[inline]
-    pub(crate) fn base(&self) -> *mut u8 {
+    pub fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
 
     /// Usable length in bytes.
-    pub(crate) fn len_bytes(&self) -> usize {
+    pub fn len_bytes(&self) -> usize {
         self.len_bytes
     }
 
     /// What was asked for and not granted, one sentence each.
-    pub(crate) fn notes(&self) -> &[String] {
+    pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
     /// Gives the pages of a range back to the system; they read as zeroes
     /// afterwards. The caller owns the range: nobody reads or writes it.
-    pub(crate) fn discard(&self, offset: usize, len_bytes: usize) {
+    pub fn discard(&self, offset: usize, len_bytes: usize) {
         if !self.reserved_pages {
             // A refusal only means that the pages stay resident.
             let _ = self.advise(offset, len_bytes, libc::MADV_DONTNEED);
