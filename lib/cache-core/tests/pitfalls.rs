@@ -35,6 +35,23 @@ fn keys_of_one_tag_and_bucket_are_told_apart() {
 }
 
 #[test]
+fn large_values_that_replace_each_other_stay_in_memory_used_before() {
+    let cache = Cache::new(Config::new(256 << 20)).unwrap();
+    let mut w = cache.worker(0).unwrap();
+    let value = vec![7; 1 << 20];
+    let stats = cache.stats();
+    let size = stats.segment_size as usize;
+    for turn in 0..1000u64 {
+        w.enter(1 + turn);
+        set(&w, &(turn % 4).to_le_bytes(), &value);
+    }
+    let resident: u32 = cache.stats().segments_by_state[1..].iter().sum();
+    // Four values, one on its way, and one that waits for the next turn.
+    let enough = 6 * (value.len() / size + 1) as u32 + 2;
+    assert!(resident <= enough, "{resident} segments, {enough} would do");
+}
+
+#[test]
 fn an_item_that_cannot_fit_is_refused_and_costs_nothing() {
     let cache = Cache::new(Config { max_value_size: 8 << 20, ..Config::new(1 << 20) }).unwrap();
     let mut w = cache.worker(0).unwrap();

@@ -349,6 +349,11 @@ impl Segments {
         self.resident.load(Ordering::Relaxed)
     }
 
+    /// Segments that have memory and no items.
+    pub(crate) fn free(&self) -> u32 {
+        self.free.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn retired(&self) -> u32 {
         self.retired.load(Ordering::Relaxed)
     }

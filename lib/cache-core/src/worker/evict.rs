@@ -135,6 +135,12 @@ impl Worker {
     ) -> Option<(u32, Word)> {
         let shared = &*self.shared;
         let segments = &shared.segments;
+        // Memory that was let go lately has its pages and may still be in the
+        // processor's cache; memory never used costs a fault a page.
+        if segments.free() == 0 && segments.retired() > 0 {
+            self.quiesce_if_unlent();
+            segments.reclaim(&shared.epochs);
+        }
         if let Some(taken) = segments.take(layer, group, state, self.now_s()) {
             return Some(taken);
         }
