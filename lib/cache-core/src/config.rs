@@ -250,6 +250,8 @@ impl Plan {
         if segments > heap / size {
             return bad("segment_count", segments.to_string(), "small enough for heap_size");
         }
+        // What may be taken beyond for a moment stands behind the given number too.
+        let segments = segments + config.segment_count.map_or(0, |count| count as usize / 32);
         if segments < 6 {
             return bad("segment_size", size.to_string(), "at most a sixth of heap_size");
         }

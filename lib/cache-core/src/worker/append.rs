@@ -213,8 +213,9 @@ impl Worker {
         logs.cut(shared, log, len, deadline)
     }
 
-    /// As [`Worker::cut`], for copies that eviction makes: takes a free segment
-    /// or gives up, never evicts.
+    /// As [`Worker::cut`], for copies that eviction makes: takes a free segment, or
+    /// one of the small overdraft that the walk will pay back, or gives up; never
+    /// evicts.
     pub(crate) fn cut_for_copy(&self, layer: Layer, len: usize, deadline: u64) -> Option<Room> {
         let shared = &*self.shared;
         let mut logs = self.logs.borrow_mut();
@@ -229,7 +230,11 @@ impl Worker {
             Some(taken) => taken,
             None => {
                 shared.segments.reclaim(&shared.epochs);
-                shared.segments.take(layer, group, State::Open, self.now_s())?
+                let now_s = self.now_s();
+                shared
+                    .segments
+                    .take(layer, group, State::Open, now_s)
+                    .or_else(|| shared.segments.take_beyond(layer, group, State::Open, now_s))?
             }
         };
         logs.open[log] = Some(Open {

@@ -33,8 +33,12 @@ use crate::worker::Worker;
 const STEP_ITEMS: usize = 16;
 /// A step ends after this many bytes.
 const STEP_BYTES: usize = 64 << 10;
-/// Walks in a row that free less than a tenth before the policy gets stricter.
+/// Walks in a row that free less than a tenth before the policy gets stricter,
+/// if they were also this many items or bytes: eight segments of three items each
+/// say nothing about the cache.
 const BARREN_WALKS: u32 = 8;
+const BARREN_ITEMS: u32 = 1024;
+const BARREN_BYTES: usize = 8 << 20;
 const RANKS: usize = 40;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,8 @@ struct Job {
     purpose: Purpose,
     at: usize,
     end: usize,
+    /// Items passed.
+    items: u32,
     /// Bytes copied elsewhere.
     kept: usize,
     /// Bytes alive (`Sweep`).
@@ -74,6 +80,28 @@ struct Survey {
     allowance: i64,
 }
 
+/// What was walked since a walk freed something worth the way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Barren {
+    walks: u32,
+    items: u32,
+    bytes: usize,
+}
+
+impl Barren {
+    fn add(&mut self, items: u32, bytes: usize) {
+        self.walks += 1;
+        self.items = self.items.saturating_add(items);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// How many hits an item must have beyond its price.
+    fn strictness(&self) -> u8 {
+        let enough = (self.items / BARREN_ITEMS).max((self.bytes / BARREN_BYTES) as u32);
+        (self.walks / BARREN_WALKS).min(enough).min(7) as u8
+    }
+}
+
 /// A worker's eviction state.
 #[derive(Debug)]
 pub(crate) struct Evictor {
@@ -83,14 +111,14 @@ pub(crate) struct Evictor {
     debt: i64,
     /// Bytes to walk for each byte freed, in sixteenths.
     effort_16: u64,
-    barren: u32,
+    barren: Barren,
     /// Walks that freed a segment (or renewed a large item) so far.
     ended: u64,
 }
 
 impl Evictor {
     pub(crate) fn new() -> Self {
-        Self { job: None, survey: None, debt: 0, effort_16: 40, barren: 0, ended: 0 }
+        Self { job: None, survey: None, debt: 0, effort_16: 40, barren: Barren::default(), ended: 0 }
     }
 
     /// Gives all claims back.
@@ -193,6 +221,10 @@ impl Worker {
             return;
         }
         while debt > 0 {
+            if !self.can_copy() {
+                // What was freed comes back at the next quiescent point.
+                break;
+            }
             match self.step(true) {
                 0 => debt = 0,
                 walked => debt -= walked as i64,
@@ -207,11 +239,29 @@ impl Worker {
     /// Frees ahead of need; returns whether more is to be done.
     pub(crate) fn evict_ahead(&self, steps: u32) -> bool {
         for _ in 0..steps {
-            if self.missing() <= 0 || self.step(true) == 0 {
+            if self.missing() <= 0 {
+                return false;
+            }
+            if !self.can_copy() {
+                self.quiesce_if_unlent();
+                if !self.can_copy() {
+                    return false;
+                }
+            }
+            if self.step(true) == 0 {
                 return false;
             }
         }
         true
+    }
+
+    /// Whether there is a segment to copy survivors into. Without one a walk would
+    /// drop what the policy wants to keep.
+    fn can_copy(&self) -> bool {
+        let segments = &self.shared.segments;
+        segments.available() > 0
+            || segments.retired() == 0
+            || (segments.reclaim(&self.shared.epochs) > 0 && segments.available() > 0)
     }
 
     /// Walks the present job (or a new eviction) until a segment is done with.
@@ -238,7 +288,18 @@ impl Worker {
 
     fn job_for(&self, id: u32, word: Word, purpose: Purpose) -> Job {
         let end = self.shared.segments.meta(id).used.load(Ordering::Relaxed) as usize;
-        Job { id, word, purpose, at: 0, end, kept: 0, live: 0, min_deadline: u64::MAX, renew: None }
+        Job {
+            id,
+            word,
+            purpose,
+            at: 0,
+            end,
+            items: 0,
+            kept: 0,
+            live: 0,
+            min_deadline: u64::MAX,
+            renew: None,
+        }
     }
 
     /// Chooses and claims the next victim.
@@ -329,6 +390,7 @@ impl Worker {
             n += 1;
             job.at += len;
         }
+        job.items += n as u32;
         let mean_len = self.mean_len();
         for item in &batch[..n] {
             match job.purpose {
@@ -412,7 +474,7 @@ impl Worker {
                     count,
                     len: item.len,
                     mean_len,
-                    strictness: (evictor.barren / BARREN_WALKS).min(7) as u8,
+                    strictness: evictor.barren.strictness(),
                     elected,
                 })
             }
@@ -544,14 +606,18 @@ impl Worker {
         evictor.ended += 1;
         if let Some(layer) = job.renew {
             segments.renew(job.id, job.word, layer);
-            evictor.barren += 1;
+            evictor.barren.add(1, shared.segments.meta(job.id).used.load(Ordering::Relaxed) as usize);
             return;
         }
         segments.retire(job.id, job.word, &shared.epochs);
         if job.purpose == Purpose::Evict {
             self.counters().add(Count::segments_evicted, 1);
             let freed = job.end.saturating_sub(job.kept);
-            evictor.barren = if freed * 10 < job.end { evictor.barren + 1 } else { 0 };
+            if freed * 10 < job.end {
+                evictor.barren.add(job.items, job.end);
+            } else {
+                evictor.barren = Barren::default();
+            }
             let effort = (job.end as u64 * 16 / freed.max(1) as u64).clamp(16, 256);
             evictor.effort_16 = (evictor.effort_16 * 7 + effort * 5 / 4) / 8;
         } else if job.purpose == Purpose::Expire {
