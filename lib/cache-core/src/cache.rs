@@ -4,6 +4,7 @@
 //! through which all operations go.
 
 use crate::config::{Config, Plan};
+use crate::duel::Duel;
 use crate::epoch::Epochs;
 use crate::error::Error;
 use crate::hash::{KeyHash, KeyHasher};
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) taken: Box<[AtomicBool]>,
     pub(crate) growth: Growth,
     pub(crate) curve: Curve,
+    pub(crate) duel: Duel,
     /// Free segments kept ahead; rises when workers ran out, falls slowly.
     pub(crate) spare: AtomicU64,
     /// Where the next expiry check of segments begins, and when (ms since base).
@@ -95,17 +97,19 @@ impl Cache {
         };
         let index = Index::new(table);
         let workers = plan.config.workers;
+        let direct = Arc::new(core::sync::atomic::AtomicBool::new(false));
         let shared = Shared {
             hasher,
             index,
             segments,
             ghosts: GhostTable::new(),
-            policy: policy::build(&plan.config),
+            policy: policy::build(&plan.config, &direct),
             epochs: Epochs::new(workers),
             counters: (0..workers).map(|_| CachePadded::new(WorkerCounters::new())).collect(),
             taken: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             growth: Growth::new(),
             curve: Curve::new(&plan.config),
+            duel: Duel::new(&plan.config, direct),
             spare: AtomicU64::new(0),
             expiry_cursor: AtomicU64::new(0),
             expiry_checked_ms: AtomicU64::new(0),
@@ -299,7 +303,8 @@ impl Shared {
         if let Some(count) = self.plan.config.segment_count {
             return self.segments.set_limit(count);
         }
-        let fixed = table_bytes + self.ghost_budget() + self.segments.table_bytes();
+        let fixed =
+            table_bytes + self.ghost_budget() + self.segments.table_bytes() + self.duel.budget();
         let rest = self.plan.config.heap_size.saturating_sub(fixed);
         let limit = (rest >> self.plan.segment_shift).max(6);
         self.segments.set_limit(u32::try_from(limit).unwrap_or(u32::MAX));
@@ -334,6 +339,7 @@ impl Shared {
             table_slots: view_bytes.0 / 8,
             table_growing: view_bytes.1,
             ghost_bytes: self.ghosts.bytes() as u64,
+            small_queue_passed_by: self.duel.direct(),
             segment_size: self.segments.size() as u64,
             segment_limit: self.segments.limit(),
             ..Stats::default()

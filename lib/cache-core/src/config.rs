@@ -3,7 +3,6 @@
 use crate::error::Error;
 use crate::memory::{HugePages, MapOptions};
 use crate::segment::item::VALUE_LEN_LIMIT;
-use crate::segment::state::Layer;
 use crate::table::entry::LOCATION_BITS;
 use std::fmt;
 use std::path::PathBuf;
@@ -101,6 +100,9 @@ pub struct Config {
     pub small_share: f64,
     /// Ghosts for each item that fits (`s3fifo`).
     pub ghost_ratio: f64,
+    /// Let new items pass the small queue of `s3fifo` by while a sample of the
+    /// traffic shows that this misses less.
+    pub adaptive_admission: bool,
     /// Ask hits in proportion to an item's size (`s3fifo`, `clock`, `merge`).
     pub size_aware: bool,
     /// Slots of the hashtable as a power of two; `None` lets it grow with use.
@@ -151,6 +153,7 @@ impl Config {
             policy: PolicyKind::default(),
             small_share: 0.1,
             ghost_ratio: 1.0,
+            adaptive_admission: true,
             size_aware: false,
             hashtable_power: None,
             huge_pages: HugePages::default(),
@@ -311,11 +314,6 @@ impl Plan {
             _ => HugePages::Transparent,
         };
         MapOptions { huge_pages, numa_node: self.config.numa_node, prefault: false }
-    }
-
-    /// Layer of items that are not told apart.
-    pub(crate) fn default_layer(&self) -> Layer {
-        if self.config.policy == PolicyKind::S3Fifo { Layer::Small } else { Layer::Main }
     }
 }
 

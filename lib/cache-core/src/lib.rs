@@ -19,12 +19,14 @@
 
 mod cache;
 mod config;
+mod duel;
 mod epoch;
 mod error;
 mod hash;
 #[cfg(all(test, loom))]
 mod loom_models;
 mod memory;
+mod mini;
 mod mrc;
 mod persist;
 mod policy;

@@ -273,6 +273,7 @@ fn small_cache() -> Cache {
         policy: PolicyKind::Fifo,
         huge_pages: HugePages::None,
         miss_ratio_curve: false,
+        adaptive_admission: false,
         workers: 2,
         max_value_size: 40,
         hashtable_power: Some(4),

@@ -2,14 +2,14 @@
 //! times its memory?
 //!
 //! Miniature caches (Waldspurger et al., ATC'17): a fixed sample of the keys,
-//! chosen by hash, runs through one simulated S3-FIFO (or plain FIFO, after the
-//! policy) for each size, scaled down by the sampling rate. Only sampled requests
+//! chosen by hash, runs through one simulated S3-FIFO (or CLOCK, or plain FIFO, after
+//! the policy) for each size, scaled down by the sampling rate. Only sampled requests
 //! cost anything; a worker that finds the simulation busy drops its sample.
 
-use crate::config::{Config, PolicyKind};
+use crate::config::Config;
 use crate::hash::KeyHash;
+use crate::mini::{Mini, Queues};
 use crate::sync::Mutex;
-use std::collections::{HashMap, VecDeque};
 
 /// Sizes that are simulated, as multiples of the heap.
 const SCALES: [f64; 4] = [0.5, 1.0, 2.0, 4.0];
@@ -48,7 +48,14 @@ pub(crate) struct Curve {
 #[derive(Debug)]
 struct Minis {
     caches: Vec<Mini>,
+    /// Reads that each has missed.
+    misses: [u64; SCALES.len()],
     requests: u64,
+}
+
+/// What an item takes of a cache, in bytes.
+fn weight(len: usize) -> u32 {
+    u32::try_from(len as u64 + OVERHEAD_BYTES).unwrap_or(u32::MAX)
 }
 
 impl Curve {
@@ -59,12 +66,12 @@ impl Curve {
             .iter()
             .map(|scale| {
                 let capacity = (config.heap_size as f64 * scale * rate) as u64;
-                Mini::new(capacity, config.policy == PolicyKind::S3Fifo, config.small_share)
+                Mini::new(capacity, Queues::of(config))
             })
             .collect();
         Self {
             threshold: (rate * f64::from(u32::MAX)) as u32,
-            minis: Mutex::new(Minis { caches, requests: 0 }),
+            minis: Mutex::new(Minis { caches, misses: [0; SCALES.len()], requests: 0 }),
         }
     }
 
@@ -85,16 +92,18 @@ impl Curve {
     #[cold]
     fn read_sampled(&self, hash: KeyHash, len: Option<usize>) {
         let Ok(mut minis) = self.minis.try_lock() else { return };
+        let minis = &mut *minis;
         minis.requests += 1;
         let fade = minis.requests >= REQUESTS_MAX;
-        for mini in &mut minis.caches {
-            mini.read(hash.0 as u32);
-            if let Some(len) = len {
+        for (mini, misses) in minis.caches.iter_mut().zip(&mut minis.misses) {
+            let hit = mini.read(hash.0 as u32);
+            *misses += u64::from(!hit);
+            if let (false, Some(len)) = (hit, len) {
                 // The client of a smaller cache would have stored it again.
-                mini.store(hash.0 as u32, len);
+                mini.store(hash.0 as u32, weight(len));
             }
             if fade {
-                mini.misses /= 2;
+                *misses /= 2;
             }
         }
         if fade {
@@ -113,7 +122,7 @@ impl Curve {
     #[cold]
     fn stored_sampled(&self, hash: KeyHash, len: usize) {
         if let Ok(mut minis) = self.minis.try_lock() {
-            minis.caches.iter_mut().for_each(|mini| mini.store(hash.0 as u32, len));
+            minis.caches.iter_mut().for_each(|mini| mini.store(hash.0 as u32, weight(len)));
         }
     }
 
@@ -125,145 +134,20 @@ impl Curve {
         }
         SCALES
             .iter()
-            .zip(&minis.caches)
-            .map(|(&scale, mini)| MissRatioPoint {
+            .zip(minis.misses)
+            .map(|(&scale, misses)| MissRatioPoint {
                 scale,
-                miss_ratio: mini.misses as f64 / minis.requests as f64,
+                miss_ratio: misses as f64 / minis.requests as f64,
                 samples: minis.requests,
             })
             .collect()
     }
 }
 
-/// A simulated cache: S3-FIFO over objects, or FIFO. Of a key it knows 32 bits of
-/// the hash, which is enough for some ten thousand and halves its memory.
-#[derive(Debug)]
-struct Mini {
-    capacity: u64,
-    small_capacity: u64,
-    two_queues: bool,
-    small: VecDeque<u32>,
-    main: VecDeque<u32>,
-    small_bytes: u64,
-    main_bytes: u64,
-    entries: HashMap<u32, Entry>,
-    ghosts: VecDeque<u32>,
-    ghost_counts: HashMap<u32, u32>,
-    misses: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    bytes: u32,
-    hits: u8,
-}
-
-impl Mini {
-    fn new(capacity: u64, two_queues: bool, small_share: f64) -> Self {
-        Self {
-            capacity,
-            small_capacity: (capacity as f64 * small_share) as u64,
-            two_queues,
-            small: VecDeque::new(),
-            main: VecDeque::new(),
-            small_bytes: 0,
-            main_bytes: 0,
-            entries: HashMap::new(),
-            ghosts: VecDeque::new(),
-            ghost_counts: HashMap::new(),
-            misses: 0,
-        }
-    }
-
-    fn read(&mut self, key: u32) {
-        match self.entries.get_mut(&key) {
-            Some(entry) => entry.hits = (entry.hits + 1).min(3),
-            None => self.misses += 1,
-        }
-    }
-
-    fn store(&mut self, key: u32, len: usize) {
-        let bytes = (len as u64 + OVERHEAD_BYTES).min(u64::from(u32::MAX));
-        if bytes > self.capacity || self.entries.contains_key(&key) {
-            return;
-        }
-        while self.small_bytes + self.main_bytes + bytes > self.capacity {
-            self.evict();
-        }
-        let ghost = self.ghost_counts.contains_key(&key);
-        self.entries.insert(key, Entry { bytes: bytes as u32, hits: 0 });
-        if self.two_queues && !ghost {
-            self.small.push_back(key);
-            self.small_bytes += bytes;
-        } else {
-            self.main.push_back(key);
-            self.main_bytes += bytes;
-        }
-    }
-
-    fn evict(&mut self) {
-        let from_small = self.two_queues
-            && !self.small.is_empty()
-            && (self.small_bytes > self.small_capacity || self.main.is_empty());
-        let queue = if from_small { &mut self.small } else { &mut self.main };
-        let Some(key) = queue.pop_front() else { return };
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        let bytes = u64::from(entry.bytes);
-        let spared = self.two_queues && entry.hits > 0;
-        if spared {
-            entry.hits = if from_small { 0 } else { entry.hits - 1 };
-            self.main.push_back(key);
-        } else {
-            self.entries.remove(&key);
-        }
-        if from_small {
-            self.small_bytes -= bytes;
-            if spared {
-                self.main_bytes += bytes;
-            } else {
-                self.remember(key);
-            }
-        } else if !spared {
-            self.main_bytes -= bytes;
-        }
-    }
-
-    fn remember(&mut self, key: u32) {
-        self.ghosts.push_back(key);
-        *self.ghost_counts.entry(key).or_insert(0) += 1;
-        while self.ghosts.len() > self.entries.len() {
-            let Some(old) = self.ghosts.pop_front() else { return };
-            if let Some(count) = self.ghost_counts.get_mut(&old) {
-                *count -= 1;
-                if *count == 0 {
-                    self.ghost_counts.remove(&old);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn larger_miniatures_miss_less_and_a_loop_fits_or_does_not() {
-        // 1500 keys of 82 + 18 bytes in a loop: 150 kB. FIFO misses all of it
-        // until it fits, then nothing.
-        let mut fits = Mini::new(200_000, false, 0.1);
-        let mut fails = Mini::new(100_000, false, 0.1);
-        for round in 0..4 {
-            for key in 0..1500u32 {
-                for mini in [&mut fits, &mut fails] {
-                    mini.read(key);
-                    mini.store(key, 82);
-                }
-            }
-            assert_eq!(fits.misses, 1500, "round {round}");
-            assert_eq!(fails.misses, 1500 * (round + 1));
-        }
-    }
+    use crate::config::PolicyKind;
 
     #[test]
     fn the_curve_falls_with_memory() {

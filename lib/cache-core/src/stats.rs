@@ -168,6 +168,9 @@ pub struct Stats {
     pub table_growing: bool,
     /// Memory of the ghosts in bytes.
     pub ghost_bytes: u64,
+    /// Whether new items of `s3fifo` pass its small queue by, because a sample of the
+    /// traffic misses less so.
+    pub small_queue_passed_by: bool,
     /// Bytes of one segment.
     pub segment_size: u64,
     /// Segments that may have memory.

@@ -34,6 +34,8 @@ pub struct Settings {
     pub small_queue_ratio: f64,
     /// Evicted keys that s3fifo remembers, for each item that fits.
     pub ghost_ratio: f64,
+    /// Let new items pass s3fifo's queue of new items by while that misses less.
+    pub adaptive_admission: bool,
     /// Ask more hits of larger items before they are kept (s3fifo, clock).
     pub size_aware: bool,
     /// Estimate the miss ratio at other memory sizes.
@@ -55,6 +57,7 @@ impl Default for Settings {
             persist: None,
             small_queue_ratio: config.small_share,
             ghost_ratio: config.ghost_ratio,
+            adaptive_admission: config.adaptive_admission,
             size_aware: false,
             miss_ratio_curve: true,
         }
@@ -90,6 +93,7 @@ impl Settings {
             persist: self.persist.clone(),
             small_share: self.small_queue_ratio,
             ghost_ratio: self.ghost_ratio,
+            adaptive_admission: self.adaptive_admission,
             size_aware: self.size_aware,
             miss_ratio_curve: self.miss_ratio_curve,
             ..Config::new(heap_size)

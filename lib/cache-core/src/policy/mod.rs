@@ -16,6 +16,8 @@ pub(crate) use merge::KEEP_SHARE as MERGE_KEEP_SHARE;
 use crate::config::{Config, PolicyKind};
 use crate::segment::state::{Layer, State};
 use crate::segment::{Census, Segments};
+use core::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 /// What is known of an item when its segment is walked.
 #[derive(Debug, Clone, Copy)]
@@ -66,12 +68,15 @@ pub(crate) trait Policy: Send + Sync + std::fmt::Debug {
 }
 
 /// The policy that a configuration names.
-pub(crate) fn build(config: &Config) -> Box<dyn Policy> {
+///
+/// `direct` says when new items should pass the small queue by.
+pub(crate) fn build(config: &Config, direct: &Arc<AtomicBool>) -> Box<dyn Policy> {
     let sizes = SizeRule { aware: config.size_aware };
     match config.policy {
         PolicyKind::S3Fifo => Box::new(s3fifo::S3Fifo {
             small_share: config.small_share,
             ghosts: config.ghost_ratio > 0.0,
+            direct: Arc::clone(direct),
             sizes,
         }),
         PolicyKind::Fifo => Box::new(fifo::Fifo),

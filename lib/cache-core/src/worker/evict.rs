@@ -118,7 +118,14 @@ pub(crate) struct Evictor {
 
 impl Evictor {
     pub(crate) fn new() -> Self {
-        Self { job: None, survey: None, debt: 0, effort_16: 40, barren: Barren::default(), ended: 0 }
+        Self {
+            job: None,
+            survey: None,
+            debt: 0,
+            effort_16: 40,
+            barren: Barren::default(),
+            ended: 0,
+        }
     }
 
     /// Gives all claims back.
@@ -306,6 +313,7 @@ impl Worker {
     fn begin_eviction(&self, evictor: &mut Evictor) -> bool {
         let shared = &*self.shared;
         self.begin_ghosts();
+        shared.duel.full(shared.items());
         let width = shared.policy.merge_width();
         if width > 0 {
             return self.begin_merge(evictor, width);
@@ -606,7 +614,9 @@ impl Worker {
         evictor.ended += 1;
         if let Some(layer) = job.renew {
             segments.renew(job.id, job.word, layer);
-            evictor.barren.add(1, shared.segments.meta(job.id).used.load(Ordering::Relaxed) as usize);
+            evictor
+                .barren
+                .add(1, shared.segments.meta(job.id).used.load(Ordering::Relaxed) as usize);
             return;
         }
         segments.retire(job.id, job.word, &shared.epochs);

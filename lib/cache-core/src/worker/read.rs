@@ -67,11 +67,13 @@ impl Worker {
                 self.lent.set(true);
                 self.counters().add(Count::hits, 1);
                 self.shared.curve.read(hash, Some(item.item_len()));
+                self.shared.duel.read(hash);
                 Some(item)
             }
             None => {
                 self.counters().add(Count::misses, 1);
                 self.shared.curve.read(hash, None);
+                self.shared.duel.read(hash);
                 None
             }
         }

@@ -479,7 +479,7 @@ impl Worker {
     pub(crate) fn admit(&self, hash: KeyHash, seen: Option<Entry>) -> Layer {
         match seen {
             Some(entry) if self.layer_of(entry.location()) == Layer::Main => Layer::Main,
-            Some(_) => self.shared.plan.default_layer(),
+            Some(_) => self.shared.policy.admit(false),
             None => {
                 let ghost = self.shared.ghosts.contains(hash);
                 if ghost {
