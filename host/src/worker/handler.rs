@@ -170,7 +170,11 @@ impl EventHandler for Worker {
     }
 
     fn on_tick(&mut self, ctx: &mut DriverCtx) {
-        self.clock.adjust(ctx.now());
+        if let Some(apart_ms) = self.clock.adjust(ctx.now())
+            && self.id == 0
+        {
+            tracing::warn!(apart_ms, "the system's clock was set; times to live follow slowly");
+        }
         self.scan_deadlines(ctx);
         self.publish(ctx);
     }

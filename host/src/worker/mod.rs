@@ -14,6 +14,7 @@
 mod alone;
 mod arrivals;
 mod channel;
+mod clock;
 mod conn;
 mod deadlines;
 mod handler;
@@ -35,9 +36,10 @@ use kompio::{ConnToken, DriverCtx, WorkerInfo};
 
 use crate::instances::{ProtocolInstance, StoreInstance};
 use crate::services::worker_api::{Outbox, TimerWish};
-use crate::services::{Core, Mail, host_api::Completed, lock, unix_ms};
+use crate::services::{Core, Mail, host_api::Completed, lock};
 use crate::swap::Swaps;
 
+use clock::Clock;
 pub use conn::token_of;
 use conn::{Conn, flag};
 use refs::Refs;
@@ -129,36 +131,6 @@ pub struct Worker {
     bodies: u64,
     counted_turns: u64,
     crossings: u64,
-}
-
-/// Unix time from the loop's monotonic time.
-#[derive(Debug)]
-struct Clock {
-    base: Instant,
-    base_ms: u64,
-    /// Milliseconds since the worker's start, for time-outs; from 1 on.
-    host_ms: u32,
-    start: Instant,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { base: now, base_ms: unix_ms(), host_ms: 1, start: now }
-    }
-
-    #[inline]
-    fn unix_ms(&self, now: Instant) -> u64 {
-        self.base_ms + now.saturating_duration_since(self.base).as_millis() as u64
-    }
-
-    /// Follows the system's clock.
-    fn adjust(&mut self, now: Instant) {
-        (self.base, self.base_ms) = (Instant::now(), unix_ms());
-        let since = now.saturating_duration_since(self.start).as_millis() + 1;
-        // Wraps after 49 days; ages are computed by wrapping subtraction.
-        self.host_ms = (since as u32).max(1);
-    }
 }
 
 impl std::fmt::Debug for Worker {
