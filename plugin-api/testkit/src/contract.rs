@@ -136,6 +136,24 @@ impl Contract {
         }
     }
 
+    /// Plays random batches as the bytes of a fuzzer say, against the rules.
+    ///
+    /// # Panics
+    /// With what is wrong.
+    #[track_caller]
+    pub fn play(&self, bytes: &[u8]) {
+        random::tape(self, bytes);
+    }
+
+    /// Plays operations on structures as the bytes of a fuzzer say, against the model.
+    ///
+    /// # Panics
+    /// With what is wrong.
+    #[track_caller]
+    pub fn play_structures(&self, bytes: &[u8]) {
+        structures::tape(self, bytes);
+    }
+
     pub(crate) fn store(&self, workers: u32) -> Store {
         Store::create(self.root, &self.settings, workers).expect("the backend takes its settings")
     }

@@ -139,12 +139,24 @@ impl Plan {
 }
 
 pub(super) fn random(contract: &Contract) {
+    play(contract, Random::new(20_260_722), contract.rounds);
+}
+
+/// What the bytes say, in as many batches as they give.
+pub(super) fn tape(contract: &Contract, bytes: &[u8]) {
+    play(contract, Random::of_tape(bytes), u32::MAX);
+}
+
+fn play(contract: &Contract, mut random: Random, rounds: u32) {
     let store = contract.store(2);
     let caps = *store.capabilities();
     let grain = u64::from(caps.ttl_granularity_ms.max(1));
     let mut workers = [store.worker(0), store.worker(1)];
-    let (mut random, mut model) = (Random::new(20_260_722), Model::new());
-    for round in 0..contract.rounds {
+    let mut model = Model::new();
+    for round in 0..rounds {
+        if random.is_over() {
+            break;
+        }
         if random.below(20) == 0 {
             store.set_now_ms(store.now_ms() + grain * random.below(2000));
         }

@@ -431,6 +431,15 @@ fn has_own_check(op: StructOp) -> bool {
 }
 
 pub(super) fn random(contract: &Contract) {
+    play(contract, Random::new(11), contract.rounds * 2);
+}
+
+/// What the bytes say, in as many operations as they give.
+pub(super) fn tape(contract: &Contract, bytes: &[u8]) {
+    play(contract, Random::of_tape(bytes), u32::MAX);
+}
+
+fn play(contract: &Contract, mut random: Random, rounds: u32) {
     let store = contract.store(1);
     let mut ops = served(&store);
     if ops.is_empty() {
@@ -445,9 +454,11 @@ pub(super) fn random(contract: &Contract) {
     }
     let model = Store::create(backend_root::<ModelBackend>(INFO), "{}", 1).expect("the model");
     let (mut worker, mut oracle) = (store.worker(0), model.worker(0));
-    let mut random = Random::new(11);
     let mut now_ms = 1_000_000;
-    for round in 0..contract.rounds * 2 {
+    for round in 0..rounds {
+        if random.is_over() {
+            break;
+        }
         now_ms += random.below(4);
         store.set_now_ms(now_ms);
         model.set_now_ms(now_ms);
