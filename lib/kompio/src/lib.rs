@@ -54,7 +54,8 @@ mod kernel;
 pub mod limits;
 mod listen;
 mod out;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "a part of it is for tests"))]
 mod scripted;
 mod server;
 mod settle;
@@ -68,6 +69,18 @@ mod uring;
 mod wake;
 mod worker;
 mod zero_copy;
+
+/// The loop under a kernel that does anything, for the fuzzer.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    /// Plays what the bytes say.
+    ///
+    /// # Panics
+    /// When the loop breaks a promise.
+    pub fn run(bytes: &[u8]) {
+        crate::scripted::any::run(bytes);
+    }
+}
 
 pub use addr::Addr;
 pub use config::{AcceptMode, Config, ZeroCopy};

@@ -9,8 +9,12 @@
 //! is what these tests are about.
 #![allow(unsafe_code)]
 
+pub(crate) mod any;
+#[cfg(test)]
 mod life;
+#[cfg(test)]
 mod receive;
+#[cfg(test)]
 mod send;
 
 use std::collections::{HashMap, VecDeque};
