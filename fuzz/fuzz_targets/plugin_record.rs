@@ -1,11 +1,7 @@
-//! The record in a plugin's ELF section: any bytes parse or are refused.
+//! The case `plugin_record` under libFuzzer.
 #![no_main]
 
-use crucible_plugin_api::metadata::Metadata;
+use crucible_fuzz as _;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(metadata) = Metadata::parse(bytes) {
-        assert!(!metadata.name.contains('\n'));
-    }
-});
+fuzz_target!(|bytes: &[u8]| crucible_fuzz_cases::run("plugin_record", bytes));
