@@ -60,11 +60,13 @@ class Server:
     """A running host. Use it in a `with` statement or call `stop()`.
 
     `args` are added to the plugin and backend arguments; `plugins` are the protocols to serve,
-    each on a free port found in `ports[name]`.
+    each on a free port found in `ports[name]`, with `admin` the admin server's in `ports["admin"]`.
+    `wrap` is a command that becomes the host (`prlimit`, say); `log_to` is where the log goes
+    instead of a file that `log()` reads.
     """
 
     def __init__(self, args=(), plugins=("resp", "memcache"), backend="segcache", threads=2,
-                 heap="64MiB", env=None):
+                 heap="64MiB", env=None, admin=False, wrap=(), log_to=None):
         self.plugins = tuple(plugins)
         self.ports = {}
         self._extra = list(args)
@@ -72,12 +74,17 @@ class Server:
         self._threads = threads
         self._heap = heap
         self._env = dict(os.environ, **(env or {}))
+        self._admin = admin
+        self._wrap = list(wrap)
+        self._log_to = log_to
         self._log = tempfile.NamedTemporaryFile("w+", prefix="crucible-", suffix=".log")
         self._process = None
         self._start()
 
     def _command(self):
-        command = [host_binary()]
+        command = self._wrap + [host_binary()]
+        if self._admin:
+            command += ["--admin", f"{HOST}:{self.ports['admin']}"]
         for name in self.plugins:
             command += ["--plugin", f"{name}@{HOST}:{self.ports[name]}"]
         command += ["--backend", self._backend, "--threads", str(self._threads)]
@@ -87,13 +94,10 @@ class Server:
     def _start(self):
         # A port that was free may be taken a moment later: then others are tried.
         for attempt in range(5):
-            self.ports = {name: free_port() for name in self.plugins}
-            self._process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-                env=self._env, preexec_fn=_die_with_parent)
+            names = self.plugins + (("admin",) if self._admin else ())
+            self.ports = {name: free_port() for name in names}
             try:
-                for name in self.plugins:
-                    self._wait_until_it_accepts(self.ports[name])
+                self._launch()
                 return
             except HostEnded:
                 if attempt == 4 or "in use" not in self.log():
@@ -102,6 +106,19 @@ class Server:
                 self._process.kill()
                 self._process.wait()
                 raise
+
+    def _launch(self):
+        log = self._log_to or self._log
+        self._process = subprocess.Popen(
+            self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env=self._env, preexec_fn=_die_with_parent)
+        for port in self.ports.values():
+            self._wait_until_it_accepts(port)
+
+    def restart(self):
+        """Starts again, on the same ports, after the host has ended."""
+        assert not self.alive(), "still running"
+        self._launch()
 
     def _wait_until_it_accepts(self, port):
         deadline = time.monotonic() + START_LIMIT_S
@@ -143,6 +160,10 @@ class Server:
                 if line.startswith("VmRSS:"):
                     return int(line.split()[1])
         raise HostEnded("no resident memory")
+
+    def descriptors(self):
+        """How many files the host has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def alive(self):
         """Whether the host still runs."""

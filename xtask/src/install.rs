@@ -63,6 +63,8 @@ const IOREDIS: &str = "ioredis@5.11.1";
 pub(crate) const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
 /// Says whether systemd takes a unit.
 pub(crate) const SYSTEMD_ANALYZE: Tool = Tool { program: "systemd-analyze", package: "systemd" };
+/// Gives a host a wall clock of its own.
+pub(crate) const FAKETIME: Tool = Tool { program: "faketime", package: "faketime" };
 /// Runs the client flows.
 pub(crate) const PYTHON: Tool = Tool { program: "python3", package: "python3" };
 

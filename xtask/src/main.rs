@@ -3,16 +3,21 @@
 //! Called by people, by `.ci/run` and by the workflow files.
 #![deny(unsafe_code)]
 
+mod audit;
 mod compare;
+mod coverage;
 mod dist;
+mod faults;
 mod flamegraph;
 mod fuzz;
+mod hooks;
 mod install;
 mod paths;
 mod process;
 mod run;
 mod sanitize;
 mod smoke;
+mod soak;
 mod suite;
 mod sys;
 mod tidy;
@@ -45,12 +50,22 @@ enum Task {
     Smoketest(smoke::Args),
     /// Run every fuzz target for a bounded time and print a table.
     FuzzAll(fuzz::Args),
+    /// Kill, starve, flood and mislead the release build, and check every answer meanwhile.
+    Faults(faults::Args),
     /// Run the tests of the crates with unsafe code under the address and thread sanitizers.
     Sanitize(sanitize::Args),
+    /// Serve a mixed, verified load for a long time; report what leaks or drifts.
+    Soak(soak::Args),
     /// Make a Debian package and a tarball of a release build.
     Dist(dist::Args),
     /// Load older plugins into a newer host, and the reverse.
     PluginVersions(versions::Args),
+    /// Measure which lines the tests reach.
+    Coverage(coverage::Args),
+    /// Check dependencies against deny.toml: advisories, licences, sources.
+    Audit,
+    /// Install a git hook that checks format and house rules before each commit.
+    Hooks,
     /// Record the release host under load with perf and draw a flame graph.
     Flamegraph(flamegraph::Args),
 }
@@ -65,6 +80,11 @@ fn main() -> ExitCode {
         Task::Smoketest(args) => smoke::smoketest(&args),
         Task::FuzzAll(args) => fuzz::run(&args),
         Task::Sanitize(args) => sanitize::run(&args),
+        Task::Faults(args) => faults::faults(&args),
+        Task::Coverage(args) => coverage::coverage(&args),
+        Task::Audit => audit::audit(),
+        Task::Hooks => hooks::hooks(),
+        Task::Soak(args) => soak::soak(&args),
         Task::Dist(args) => dist::run(&args),
         Task::PluginVersions(args) => versions::run(&args),
         Task::Flamegraph(args) => flamegraph::run(&args),

@@ -25,9 +25,9 @@ pub(crate) struct Args {
 
 /// How many single tests passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: usize,
-    failed: usize,
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
 }
 
 /// A step that ran: its name, its time, its tests, why it failed if it did.
@@ -87,36 +87,18 @@ impl Suite {
 
     /// Real clients against the release build, each flow a step of its own.
     fn clients(&mut self) {
-        let (mut python, mut modules) = (PathBuf::new(), PathBuf::new());
-        let ready = self.step("client tools", || {
-            install::programs(&[
-                install::REDIS_SERVER,
-                install::REDIS_TOOLS,
-                install::MEMCACHED,
-                install::MEMCAPABLE,
-                install::NUTCRACKER,
-                install::CHROMIUM,
-                install::RUBY,
-                install::DALLI,
-                install::GO,
-                install::GOMEMCACHE,
-                install::JAVAC,
-                install::SPYMEMCACHED,
-                install::PYTHON,
-            ])?;
-            python = install::client_python()?;
-            modules = install::node_modules()?;
+        let mut tools = None;
+        self.step("client tools", || {
+            tools = Some(client_tools()?);
             Ok(Counts::default())
         });
-        if !ready {
-            return;
-        }
+        let Some(tools) = tools else { return };
         let folder = paths::root().join("tests/clients");
         match flows(&folder) {
             Ok(flows) => {
                 for flow in flows {
                     let name = flow.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                    self.step(&name, || client_flow(&python, &modules, &flow));
+                    self.step(&name, || at_least_one(tools.run(&flow, &[], FLOW_LIMIT)?));
                 }
             }
             Err(sentence) => {
@@ -188,7 +170,7 @@ fn packages() -> Result<Counts, Failure> {
 }
 
 /// Flow scripts in the order of their names; none at all is a failure.
-fn flows(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(crate) fn flows(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let fail = |error| format!("cannot list {}: {error}", folder.display());
     let mut flows = Vec::new();
     for entry in fs::read_dir(folder).map_err(fail)? {
@@ -202,16 +184,58 @@ fn flows(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     if flows.is_empty() { Err(format!("no flow_*.py in {}", folder.display())) } else { Ok(flows) }
 }
 
-fn client_flow(python: &Path, modules: &Path, flow: &Path) -> Result<Counts, Failure> {
-    let mut command = Command::new(python);
-    command
-        .arg("-u")
-        .arg(flow)
-        .env("CRUCIBLE_HOST", paths::release_dir().join("crucible-host"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("NODE_PATH", modules)
-        .current_dir(paths::root());
-    at_least_one(counted("the flow", &mut command, FLOW_LIMIT)?)
+/// What flows are run with.
+pub(crate) struct ClientTools {
+    python: PathBuf,
+    modules: PathBuf,
+}
+
+/// Installs every client and tool that a flow may call.
+pub(crate) fn client_tools() -> Result<ClientTools, Failure> {
+    install::programs(&[
+        install::REDIS_SERVER,
+        install::REDIS_TOOLS,
+        install::MEMCACHED,
+        install::MEMCAPABLE,
+        install::NUTCRACKER,
+        install::CHROMIUM,
+        install::RUBY,
+        install::DALLI,
+        install::GO,
+        install::GOMEMCACHE,
+        install::JAVAC,
+        install::SPYMEMCACHED,
+        install::FAKETIME,
+        install::PYTHON,
+    ])?;
+    Ok(ClientTools { python: install::client_python()?, modules: install::node_modules()? })
+}
+
+impl ClientTools {
+    /// Runs a flow against the release build.
+    pub(crate) fn run(
+        &self,
+        flow: &Path,
+        environment: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<Counts, Failure> {
+        let mut command = Command::new(&self.python);
+        command
+            .arg("-u")
+            .arg(flow)
+            .env("CRUCIBLE_HOST", paths::release_dir().join("crucible-host"))
+            .env("CRUCIBLE_FIXTURES", paths::target_dir().join("debug/examples"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("NODE_PATH", &self.modules)
+            .envs(environment.iter().copied())
+            .current_dir(paths::root());
+        counted("the flow", &mut command, limit)
+    }
+}
+
+/// Builds the plugins that misbehave on request; the first step of `test` builds them too.
+pub(crate) fn build_fixtures() -> Result<(), Failure> {
+    cargo(&["build", "-p", "crucible-host", "--examples"], BUILD_LIMIT).map(drop)
 }
 
 /// A step in which nothing ran has shown nothing.
