@@ -36,7 +36,7 @@ fn write(
     writeln!(
         out,
         "`cargo xtask soak --minutes {minutes} --rate {rate}` at {}, on Linux {} with {cpus} CPUs. \
-         Two workers; segcache with 64 MiB behind RESP, memcache and Momento, heap with 32 MiB \
+         Two workers; segcache with 64 MiB behind RESP, memcache and Momento, heap with 16 MiB \
          behind a second RESP listener. The host used {cpu:.1} % of a CPU.\n",
         super::commit(),
         kernel.trim(),

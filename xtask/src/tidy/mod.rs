@@ -2,6 +2,7 @@
 //! Each rule is a pure function from the tree's text to findings, so that each is tested on a
 //! planted bad tree; this file only gathers the tree and prints.
 
+mod claims;
 mod edges;
 mod headers;
 mod leftovers;
@@ -104,6 +105,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     findings.extend(headers::check(&tree));
     findings.extend(leftovers::check(&tree));
     findings.extend(links::check(&tree));
+    findings.extend(claims::check(&tree));
     findings.extend(edges::check(&edges::workspace()?));
     findings.sort();
     for finding in &findings {
