@@ -2,12 +2,13 @@
 //! CPU time before and after a load of verified requests.
 
 use super::load::Generator;
-use super::server::{Kind, Server};
+use super::server::{Kind, Server, Setup};
 use super::tape::{Op, Tape, Wire};
 use super::workload::{WORKLOADS, Workload};
 use super::{Args, Maker};
 use crate::{Failure, install, paths, process, run, sys};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -41,7 +42,7 @@ impl<'a> Bench<'a> {
         for kind in [Kind::Crucible].into_iter().chain(linked).chain([Kind::Redis, Kind::Memcached])
         {
             if chosen.iter().any(|workload| kind.speaks(workload.wire)) {
-                bench.servers.push(Server::start(kind, args.server_cpu, 0)?);
+                bench.servers.push(Server::start(kind, args.setup(), 0)?);
             }
         }
         for workload in chosen {
@@ -64,7 +65,7 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         if self.server(Kind::Floor, workload).is_err() {
-            let floor = Server::start(Kind::Floor, self.args.server_cpu, keys.value_len_bytes)?;
+            let floor = Server::start(Kind::Floor, self.args.setup(), keys.value_len_bytes)?;
             self.servers.push(floor);
         }
         let floor = self.server(Kind::Floor, workload)?;
@@ -119,29 +120,44 @@ impl Bench<'_> {
     fn crucible_benchmark(&self, server: &Server, workload: &Workload) -> Result<f64, Failure> {
         let floor = server.kind == Kind::Floor;
         let address = server.address(workload.wire);
-        let number = |value: usize| value.to_string();
-        let lines = paths::tools_dir().join("compare.json");
-        let mut command = Command::new(paths::release_dir().join("crucible-benchmark"));
+        let mut command = generator(self.args, server, address);
         command
-            .args(["-h", "127.0.0.1", "-p", &address.port().to_string(), "--protocol"])
-            .arg(if workload.wire == Wire::Resp { "resp" } else { "memcache" })
+            .args(["--protocol", if workload.wire == Wire::Resp { "resp" } else { "memcache" }])
             .args(["-c", &number(workload.connections), "-P", &number(workload.pipeline)])
             .args(["--keys", &number(workload.keys.count)])
             .args(["-d", &number(workload.keys.value_len_bytes)])
             .args(["--commands", if workload.op == Op::Get { "get=1" } else { "set=1" }])
             .args(["--prefill", if floor { "false" } else { "true" }])
-            .args(["--verify", if floor { "off" } else { "full" }])
-            .args(["--duration", &format!("{}s", self.args.seconds), "--warmup", "200ms"])
-            .args(["--cpu-list", &self.args.load_cpu.to_string(), "--request-timeout", "30s"])
-            .args(["--server-pid", &server.pid().to_string(), "--table", "none", "--json"])
-            .arg(&lines);
-        process::must("crucible-benchmark", &mut command, 10 * RUN_LIMIT)?;
-        let result = process::result_of(&lines)?;
-        let hits = floor || workload.op == Op::Set || result["hit_ratio"].as_f64() > Some(0.999);
-        match (result["server_cpu_ns"].as_f64(), result["counts"]["responses"].as_f64()) {
-            (Some(cpu_ns), Some(responses)) if responses > 0.0 && hits => Ok(cpu_ns / responses),
-            _ => Err(format!("not measured: {result}")),
-        }
+            .args(["--verify", if floor { "off" } else { "full" }]);
+        server_cpu_of(&mut command, !floor && workload.op == Op::Get)
+    }
+}
+
+fn number(value: usize) -> String {
+    value.to_string()
+}
+
+/// The load generator on its CPU, aimed at this address of a server.
+pub(crate) fn generator(args: &Args, server: &Server, address: SocketAddr) -> Command {
+    let mut command = Command::new(paths::release_dir().join("crucible-benchmark"));
+    command
+        .args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()])
+        .args(["--duration", &format!("{}s", args.seconds), "--warmup", "200ms"])
+        .args(["--cpu-list", &args.load_cpu.to_string(), "--request-timeout", "30s"])
+        .args(["--server-pid", &server.pid().to_string(), "--table", "none"]);
+    command
+}
+
+/// Runs the load generator; the server's CPU nanoseconds for each request that was answered.
+pub(crate) fn server_cpu_of(command: &mut Command, must_hit: bool) -> Result<f64, Failure> {
+    let lines = paths::tools_dir().join("compare.json");
+    command.arg("--json").arg(&lines);
+    process::must("crucible-benchmark", command, 10 * RUN_LIMIT)?;
+    let result = process::result_of(&lines)?;
+    let hits = !must_hit || result["hit_ratio"].as_f64() > Some(0.999);
+    match (result["server_cpu_ns"].as_f64(), result["counts"]["responses"].as_f64()) {
+        (Some(cpu_ns), Some(responses)) if responses > 0.0 && hits => Ok(cpu_ns / responses),
+        _ => Err(format!("not measured: {result}")),
     }
 }
 
@@ -161,7 +177,6 @@ pub(crate) fn cpu_per_request(
 }
 
 fn redis_benchmark(port: u16, workload: &Workload, requests: usize) -> Result<(), Failure> {
-    let number = |value: usize| value.to_string();
     let mut command =
         Command::new(install::find("redis-benchmark").ok_or("redis-benchmark is missing")?);
     command
@@ -185,7 +200,7 @@ pub(crate) fn under_load(
     run::build_release()?;
     sys::raise_open_files();
     let (wire, keys) = (workload.wire, workload.keys);
-    let server = Server::start(Kind::Crucible, 0, keys.value_len_bytes)?;
+    let server = Server::start(Kind::Crucible, Setup::default(), keys.value_len_bytes)?;
     let address = server.address(wire);
     Generator::connect(address, 1)?.play_once(&Tape::preload(wire, keys), RUN_LIMIT)?;
     let tape = Tape::random(wire, workload.op, keys);

@@ -80,8 +80,8 @@ pub(crate) fn compare(args: &Args, wanted: &[String]) -> Result<(), Failure> {
         tapes.push((name, tape));
     }
     let servers = [
-        Server::start(Kind::Crucible, args.server_cpu, 0)?,
-        Server::start(Kind::Redis, args.server_cpu, 0)?,
+        Server::start(Kind::Crucible, args.setup(), 0)?,
+        Server::start(Kind::Redis, args.setup(), 0)?,
     ];
     let mut rows = Vec::new();
     for (name, tape) in tapes {

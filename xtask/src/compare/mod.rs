@@ -5,6 +5,7 @@
 mod bench;
 mod commands;
 mod load;
+mod momento;
 mod report;
 mod resp;
 mod server;
@@ -22,6 +23,12 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 use workload::{WORKLOADS, Workload};
+
+impl Args {
+    fn setup(&self) -> server::Setup<'_> {
+        server::Setup { cpu: self.server_cpu, backend: &self.backend }
+    }
+}
 
 /// What `compare` was asked.
 #[derive(clap::Args)]
@@ -44,6 +51,12 @@ pub(crate) struct Args {
     /// Also measure the host with the same plugins linked statically.
     #[arg(long = "static")]
     linked: bool,
+    /// Compare Momento's Get over gRPC and protosocket with a server of tonic over a hash map.
+    #[arg(long, conflicts_with_all = ["commands", "linked", "only"])]
+    momento: bool,
+    /// What our host keeps the values in.
+    #[arg(long, default_value = "segcache")]
+    backend: String,
     /// What makes the load of the workloads; redis-benchmark does not verify the replies.
     #[arg(long, value_enum, default_value_t = Maker::CrucibleBenchmark)]
     generator: Maker,
@@ -80,10 +93,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     install::programs(&[install::REDIS_SERVER, install::REDIS_TOOLS, install::MEMCACHED])?;
     if !args.no_build {
         build(args.linked)?;
+        if args.momento {
+            momento::build()?;
+        }
     }
     sys::raise_open_files();
     sys::pin(args.load_cpu).map_err(|error| format!("cannot pin to CPU: {error}"))?;
     match &args.commands {
+        _ if args.momento => momento::compare(args),
         Some(names) => commands::compare(args, names),
         None => compare_workloads(args),
     }

@@ -31,6 +31,23 @@ pub(crate) enum Kind {
     Redis,
     /// Debian's memcached.
     Memcached,
+    /// A hash map behind tonic: `bench/tonic-server`.
+    Tonic,
+}
+
+/// How every server of a comparison is started.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// The CPU they share.
+    pub(crate) cpu: usize,
+    /// What our host keeps values in.
+    pub(crate) backend: &'a str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { cpu: 0, backend: "segcache" }
+    }
 }
 
 impl Kind {
@@ -42,6 +59,7 @@ impl Kind {
             Kind::Floor => "floor",
             Kind::Redis => "redis-server",
             Kind::Memcached => "memcached",
+            Kind::Tonic => "tonic",
         }
     }
 
@@ -49,6 +67,7 @@ impl Kind {
     pub(crate) fn speaks(self, wire: Wire) -> bool {
         match self {
             Kind::Crucible | Kind::Static => true,
+            Kind::Tonic => false,
             Kind::Floor | Kind::Redis => wire == Wire::Resp,
             Kind::Memcached => wire == Wire::Memcache,
         }
@@ -69,16 +88,24 @@ pub(crate) struct Server {
     guard: Guard,
     resp: SocketAddr,
     memcache: SocketAddr,
+    momento: SocketAddr,
 }
 
 impl Server {
     /// Starts a server on one CPU and waits until it accepts.
-    pub(crate) fn start(kind: Kind, cpu: usize, value_len_bytes: usize) -> Result<Self, Failure> {
-        let (resp, memcache) = (free_address()?, free_address()?);
+    pub(crate) fn start(
+        kind: Kind,
+        setup: Setup<'_>,
+        value_len_bytes: usize,
+    ) -> Result<Self, Failure> {
+        let (resp, memcache, momento) = (free_address()?, free_address()?, free_address()?);
+        let cpu = setup.cpu;
+        let listeners = [("resp", resp), ("memcache", memcache), ("momento", momento)];
         let mut command = match kind {
-            Kind::Crucible => host(&paths::release_dir(), cpu, resp, memcache),
-            Kind::Static => host(&static_dir().join("release"), cpu, resp, memcache),
+            Kind::Crucible => host(&paths::release_dir(), setup, &listeners),
+            Kind::Static => host(&static_dir().join("release"), setup, &listeners),
             Kind::Floor => floor(cpu, resp, value_len_bytes),
+            Kind::Tonic => tonic(momento),
             Kind::Redis => redis(resp)?,
             Kind::Memcached => memcached(memcache)?,
         };
@@ -86,11 +113,14 @@ impl Server {
         let errors = log.try_clone().map_err(|error| format!("log file: {error}"))?;
         command.stdout(Stdio::from(log)).stderr(Stdio::from(errors));
         let guard = Guard::start(kind.name(), &mut command, Some(cpu))?;
-        let mut server = Self { kind, value_len_bytes, guard, resp, memcache };
+        let mut server = Self { kind, value_len_bytes, guard, resp, memcache, momento };
         for wire in [Wire::Resp, Wire::Memcache] {
             if kind.speaks(wire) {
                 server.wait_until_it_accepts(server.address(wire))?;
             }
+        }
+        if matches!(kind, Kind::Crucible | Kind::Static | Kind::Tonic) {
+            server.wait_until_it_accepts(server.momento)?;
         }
         Ok(server)
     }
@@ -101,6 +131,11 @@ impl Server {
             Wire::Resp => self.resp,
             Wire::Memcache => self.memcache,
         }
+    }
+
+    /// Where the server listens for Momento, in both of its transports.
+    pub(crate) fn momento(&self) -> SocketAddr {
+        self.momento
     }
 
     /// The process id, valid while the server lives.
@@ -200,12 +235,26 @@ pub(crate) fn static_dir() -> PathBuf {
     paths::tools_dir().join("static")
 }
 
-fn host(dir: &std::path::Path, cpu: usize, resp: SocketAddr, memcache: SocketAddr) -> Command {
+fn host(dir: &std::path::Path, setup: Setup<'_>, listeners: &[(&str, SocketAddr)]) -> Command {
     let mut command = Command::new(dir.join("crucible-host"));
+    for (plugin, address) in listeners {
+        command.args(["--plugin", &format!("{plugin}@{address}")]);
+    }
     command
-        .args(["--plugin", &format!("resp@{resp}"), "--plugin", &format!("memcache@{memcache}")])
-        .args(["--backend", "segcache", "--threads", "1", "--cpu-affinity", &cpu.to_string()])
+        .args(["--backend", setup.backend, "--threads", "1"])
+        .args(["--cpu-affinity", &setup.cpu.to_string()])
         .args(["--heap-size", &format!("{STORE_MIB}MiB")]);
+    command
+}
+
+/// Where the server of tonic is built: it is in no workspace.
+pub(crate) fn tonic_dir() -> PathBuf {
+    paths::tools_dir().join("tonic-server")
+}
+
+fn tonic(address: SocketAddr) -> Command {
+    let mut command = Command::new(tonic_dir().join("release/tonic-server"));
+    command.arg(address.port().to_string());
     command
 }
 
