@@ -4,14 +4,14 @@
 //! through which all operations go.
 
 use crate::config::{Config, Plan};
-use crate::duel::Duel;
 use crate::epoch::Epochs;
 use crate::error::Error;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::memory::Region;
-use crate::mrc::{Curve, MissRatioPoint};
+use crate::mrc::MissRatioPoint;
 use crate::persist::{self, HeapFile, Opened, WarmStart};
 use crate::policy::{self, Policy};
+use crate::sample::Samples;
 use crate::segment::Segments;
 use crate::segment::state::State;
 use crate::stats::{GroupOccupancy, Stats, WorkerCounters};
@@ -46,8 +46,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Box<[CachePadded<WorkerCounters>]>,
     pub(crate) taken: Box<[AtomicBool]>,
     pub(crate) growth: Growth,
-    pub(crate) curve: Curve,
-    pub(crate) duel: Duel,
+    pub(crate) samples: Samples,
     /// Free segments kept ahead; rises when workers ran out, falls slowly.
     pub(crate) spare: AtomicU64,
     /// Where the next expiry check of segments begins, and when (ms since base).
@@ -108,8 +107,7 @@ impl Cache {
             counters: (0..workers).map(|_| CachePadded::new(WorkerCounters::new())).collect(),
             taken: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             growth: Growth::new(),
-            curve: Curve::new(&plan.config),
-            duel: Duel::new(&plan.config, direct),
+            samples: Samples::new(&plan.config, direct),
             spare: AtomicU64::new(0),
             expiry_cursor: AtomicU64::new(0),
             expiry_checked_ms: AtomicU64::new(0),
@@ -191,7 +189,7 @@ impl Cache {
     /// Estimated miss ratios at other memory sizes, ½× to 4×; empty when too few
     /// requests were seen or the curve is off.
     pub fn miss_ratio_curve(&self) -> Vec<MissRatioPoint> {
-        self.shared.curve.points()
+        self.shared.samples.curve.points()
     }
 
     /// Gives back a value kept with [`Worker::retain`]; any thread may.
@@ -303,8 +301,10 @@ impl Shared {
         if let Some(count) = self.plan.config.segment_count {
             return self.segments.set_limit(count);
         }
-        let fixed =
-            table_bytes + self.ghost_budget() + self.segments.table_bytes() + self.duel.budget();
+        let fixed = table_bytes
+            + self.ghost_budget()
+            + self.segments.table_bytes()
+            + self.samples.duel.budget();
         let rest = self.plan.config.heap_size.saturating_sub(fixed);
         let limit = (rest >> self.plan.segment_shift).max(6);
         self.segments.set_limit(u32::try_from(limit).unwrap_or(u32::MAX));
@@ -339,7 +339,7 @@ impl Shared {
             table_slots: view_bytes.0 / 8,
             table_growing: view_bytes.1,
             ghost_bytes: self.ghosts.bytes() as u64,
-            small_queue_passed_by: self.duel.direct(),
+            small_queue_passed_by: self.samples.duel.direct(),
             segment_size: self.segments.size() as u64,
             segment_limit: self.segments.limit(),
             ..Stats::default()

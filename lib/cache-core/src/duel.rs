@@ -13,8 +13,9 @@
 use crate::config::{Config, PolicyKind};
 use crate::hash::KeyHash;
 use crate::mini::{Mini, Queues};
+use crate::sample::Bounds;
 use crate::sync::Mutex;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 /// Keys that each rival may hold.
@@ -28,8 +29,8 @@ const HEAP_MIN: usize = 2 << 20;
 /// No more than one key in 2^this is sampled where several workers would meet at the
 /// rivals' lock.
 const SHIFT_MIN_SHARED: u32 = 4;
-/// One key in 2^32 is the smallest sample.
-const SHIFT_MAX: u32 = 32;
+/// One key in 2^31 is the smallest sample.
+const SHIFT_MAX: u32 = 31;
 /// Squared lead over the points won. Chance alone leads by as much once in fifteen
 /// thousand looks; but points of one key come together, so it is less certain.
 const CERTAIN: u64 = 16;
@@ -39,8 +40,8 @@ const POINTS_MAX: u64 = 1024;
 /// The duel of a cache.
 #[derive(Debug)]
 pub(crate) struct Duel {
-    /// A key is sampled if its mixed hash, shifted right by 32 minus this, is zero.
-    shift: AtomicU32,
+    /// One key in 2^`shift` of the rivals is watched.
+    bounds: Arc<Bounds>,
     /// Whether new items pass the small queue by; the policy reads it.
     direct: Arc<AtomicBool>,
     rivals: Mutex<Rivals>,
@@ -51,6 +52,7 @@ pub(crate) struct Duel {
 
 #[derive(Debug)]
 struct Rivals {
+    shift: u32,
     queue: Mini,
     clock: Mini,
     /// Reads that only this one answered.
@@ -59,8 +61,9 @@ struct Rivals {
 }
 
 impl Rivals {
-    fn new(small_share: f64) -> Self {
+    fn new(small_share: f64, shift: u32) -> Self {
         Self {
+            shift,
             queue: Mini::new(u64::MAX, Queues::S3Fifo { small_share }),
             clock: Mini::new(u64::MAX, Queues::Clock),
             queue_points: 0,
@@ -70,15 +73,18 @@ impl Rivals {
 }
 
 impl Duel {
-    pub(crate) fn new(config: &Config, direct: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(config: &Config, direct: Arc<AtomicBool>, bounds: Arc<Bounds>) -> Self {
         let on = config.adaptive_admission
             && config.policy == PolicyKind::S3Fifo
             && config.heap_size >= HEAP_MIN;
         let shift_min = if config.workers > 1 { SHIFT_MIN_SHARED } else { 0 };
+        if on {
+            bounds.set_duel_width(u32::MAX >> shift_min);
+        }
         Self {
-            shift: AtomicU32::new(if on { shift_min } else { u32::MAX }),
+            bounds,
             direct,
-            rivals: Mutex::new(Rivals::new(config.small_share)),
+            rivals: Mutex::new(Rivals::new(config.small_share, shift_min)),
             keys_max: if on { (config.heap_size / HEAP_BYTES_PER_KEY).min(KEYS_MAX) } else { 0 },
             shift_min,
             small_share: config.small_share,
@@ -95,23 +101,9 @@ impl Duel {
         self.direct.load(Ordering::Relaxed)
     }
 
-    #[inline]
-    fn sampled(&self, hash: KeyHash) -> bool {
-        // Other bits than those of buckets, tags, ghosts' lines and the curve.
-        let mixed = (hash.0.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 32) as u32;
-        mixed.leading_zeros() >= self.shift.load(Ordering::Relaxed)
-    }
-
-    /// A read of this key.
-    #[inline]
+    /// A read of a key that is watched.
     pub(crate) fn read(&self, hash: KeyHash) {
-        if self.sampled(hash) {
-            self.read_sampled(hash.0 as u32);
-        }
-    }
-
-    #[cold]
-    fn read_sampled(&self, key: u32) {
+        let key = hash.0 as u32;
         let Ok(mut rivals) = self.rivals.try_lock() else { return };
         let (queue, clock) = (rivals.queue.read(key), rivals.clock.read(key));
         if !queue {
@@ -127,7 +119,8 @@ impl Duel {
             self.judge(&mut rivals);
         }
         if rivals.clock.len() > self.keys_max {
-            self.begin_again(&mut rivals, 1);
+            let finer = rivals.shift + 1;
+            self.begin_again(&mut rivals, finer);
         }
     }
 
@@ -143,11 +136,11 @@ impl Duel {
         }
     }
 
-    /// Empty rivals and a sample of a 2^`finer`th of the former.
-    fn begin_again(&self, rivals: &mut Rivals, finer: u32) {
-        let shift = (self.shift.load(Ordering::Relaxed) + finer).min(SHIFT_MAX);
-        self.shift.store(shift, Ordering::Relaxed);
-        *rivals = Rivals::new(self.small_share);
+    /// Empty rivals and a sample of one key in 2^`shift`.
+    fn begin_again(&self, rivals: &mut Rivals, shift: u32) {
+        let shift = shift.min(SHIFT_MAX);
+        self.bounds.set_duel_width(u32::MAX >> shift);
+        *rivals = Rivals::new(self.small_share, shift);
     }
 
     /// The cache is full, with so many items: this is what the rivals may hold.
@@ -156,21 +149,19 @@ impl Duel {
             return;
         }
         let Ok(mut rivals) = self.rivals.try_lock() else { return };
-        let mut shift = self.shift.load(Ordering::Relaxed);
         let most = self.keys_max as u64;
-        let mut finer = 0;
-        while items >> (shift + finer).min(63) > most {
-            finer += 1;
+        let mut shift = rivals.shift;
+        while items >> shift > most && shift < SHIFT_MAX {
+            shift += 1;
         }
-        if finer > 0 {
-            self.begin_again(&mut rivals, finer);
-        } else if shift > self.shift_min && items >> shift < most / 8 {
+        if shift == rivals.shift && shift > self.shift_min && items >> shift < most / 8 {
             // Items have become larger and fewer: a wider sample.
-            self.shift.store(shift - 1, Ordering::Relaxed);
-            *rivals = Rivals::new(self.small_share);
+            shift -= 1;
         }
-        shift = self.shift.load(Ordering::Relaxed);
-        let capacity = (items >> shift.min(63)).max(16);
+        if shift != rivals.shift {
+            self.begin_again(&mut rivals, shift);
+        }
+        let capacity = (items >> shift).max(16);
         rivals.queue.set_capacity(capacity);
         rivals.clock.set_capacity(capacity);
     }
@@ -182,7 +173,7 @@ mod tests {
     use crate::hash::KeyHasher;
 
     fn duel() -> Duel {
-        Duel::new(&Config::new(64 << 20), Arc::new(AtomicBool::new(false)))
+        Duel::new(&Config::new(64 << 20), Arc::default(), Arc::default())
     }
 
     fn read(duel: &Duel, hasher: &KeyHasher, key: u64) {
@@ -236,11 +227,12 @@ mod tests {
             read(&duel, &hasher, key);
             assert!(duel.rivals.lock().unwrap().queue.len() <= KEYS_MAX);
         }
-        let shift = duel.shift.load(Ordering::Relaxed);
-        assert!((6..9).contains(&shift), "{shift}");
+        // The callers here ask for every key, so that it only becomes finer.
+        let shift = duel.rivals.lock().unwrap().shift;
+        assert!(shift > 6, "{shift}");
         // Fewer and larger items: the sample widens again, a step at a time.
-        (0..20).for_each(|_| duel.full(1000));
-        assert!(duel.shift.load(Ordering::Relaxed) <= 2);
+        (0..100).for_each(|_| duel.full(1000));
+        assert_eq!(duel.rivals.lock().unwrap().shift, 1);
     }
 
     #[test]
@@ -248,11 +240,10 @@ mod tests {
         let mut config = Config::new(64 << 20);
         config.policy = PolicyKind::Fifo;
         for config in [config, Config::new(1 << 20)] {
-            let duel = Duel::new(&config, Arc::new(AtomicBool::new(false)));
+            let duel = Duel::new(&config, Arc::default(), Arc::default());
             assert_eq!(duel.budget(), 0);
             duel.full(1000);
-            drifting(&duel, 0);
-            assert_eq!(duel.rivals.lock().unwrap().clock.len(), 0);
+            assert_eq!(duel.rivals.lock().unwrap().shift, 0, "nothing began");
         }
     }
 }

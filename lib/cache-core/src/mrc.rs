@@ -40,8 +40,7 @@ pub struct MissRatioPoint {
 /// The estimator.
 #[derive(Debug)]
 pub(crate) struct Curve {
-    /// A key is sampled if its mixed hash is below this; 0 switches it off.
-    threshold: u32,
+    width: u32,
     minis: Mutex<Minis>,
 }
 
@@ -70,27 +69,18 @@ impl Curve {
             })
             .collect();
         Self {
-            threshold: (rate * f64::from(u32::MAX)) as u32,
+            width: (rate * f64::from(u32::MAX)) as u32,
             minis: Mutex::new(Minis { caches, misses: [0; SCALES.len()], requests: 0 }),
         }
     }
 
-    #[inline]
-    fn sampled(&self, hash: KeyHash) -> bool {
-        // Other bits than those of buckets, tags and ghosts' lines, mixed anew.
-        ((hash.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32) < self.threshold
+    /// How many of the mixed hashes it watches; 0 when it is off.
+    pub(crate) fn width(&self) -> u32 {
+        self.width
     }
 
-    /// A read of this key; `len` is the item's length if it was there.
-    #[inline]
+    /// A read of a key that is watched; `len` is the item's length if it was there.
     pub(crate) fn read(&self, hash: KeyHash, len: Option<usize>) {
-        if self.sampled(hash) {
-            self.read_sampled(hash, len);
-        }
-    }
-
-    #[cold]
-    fn read_sampled(&self, hash: KeyHash, len: Option<usize>) {
         let Ok(mut minis) = self.minis.try_lock() else { return };
         let minis = &mut *minis;
         minis.requests += 1;
@@ -111,16 +101,8 @@ impl Curve {
         }
     }
 
-    /// A store of this key.
-    #[inline]
+    /// A store of a key that is watched.
     pub(crate) fn stored(&self, hash: KeyHash, len: usize) {
-        if self.sampled(hash) {
-            self.stored_sampled(hash, len);
-        }
-    }
-
-    #[cold]
-    fn stored_sampled(&self, hash: KeyHash, len: usize) {
         if let Ok(mut minis) = self.minis.try_lock() {
             minis.caches.iter_mut().for_each(|mini| mini.store(hash.0 as u32, weight(len)));
         }
@@ -164,7 +146,10 @@ mod tests {
             let unit = (x >> 11) as f64 / (1u64 << 53) as f64;
             let key = (unit * unit * unit * 400_000.0) as u64;
             let hash = hasher.hash(&key.to_le_bytes());
-            curve.read(hash, Some(82));
+            // As many as would be watched.
+            if hash.0.is_multiple_of(512) {
+                curve.read(hash, Some(82));
+            }
         }
         let points = curve.points();
         assert_eq!(points.len(), 4);

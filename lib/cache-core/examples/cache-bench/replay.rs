@@ -81,7 +81,7 @@ fn equal_objects(capacity: u64, policy: PolicyKind, size_aware: bool) -> Setup {
     Setup {
         policy,
         size_aware,
-        heap: (count as usize * size).max(4 << 20) * 2 + capacity as usize * 40,
+        heap: (count as usize * size).max(16 << 20) * 2 + capacity as usize * 40,
         segments: Some((count as u32, size)),
         item_len,
         key_len: 4,

@@ -313,7 +313,7 @@ impl Worker {
     fn begin_eviction(&self, evictor: &mut Evictor) -> bool {
         let shared = &*self.shared;
         self.begin_ghosts();
-        shared.duel.full(shared.items());
+        shared.samples.duel.full(shared.items());
         let width = shared.policy.merge_width();
         if width > 0 {
             return self.begin_merge(evictor, width);

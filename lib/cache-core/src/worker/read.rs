@@ -66,14 +66,12 @@ impl Worker {
                 item.note_use();
                 self.lent.set(true);
                 self.counters().add(Count::hits, 1);
-                self.shared.curve.read(hash, Some(item.item_len()));
-                self.shared.duel.read(hash);
+                self.shared.samples.read(hash, Some(item.item_len()));
                 Some(item)
             }
             None => {
                 self.counters().add(Count::misses, 1);
-                self.shared.curve.read(hash, None);
-                self.shared.duel.read(hash);
+                self.shared.samples.read(hash, None);
                 None
             }
         }

@@ -628,7 +628,7 @@ impl Worker {
             self.think_of_growth();
         }
         let len = self.header_at(location).item_len();
-        shared.curve.stored(hash, len);
+        shared.samples.stored(hash, len);
         self.pay(len);
         Some(location)
     }
