@@ -32,6 +32,10 @@ pub(crate) const MEMCACHED: Tool = Tool { program: "memcached", package: "memcac
 pub(crate) const MEMCAPABLE: Tool = Tool { program: "memccapable", package: "libmemcached-tools" };
 /// The kernel's profiler.
 pub(crate) const PERF: Tool = Tool { program: "perf", package: "linux-perf" };
+/// Puts TLS before a server that has none, for comparison.
+pub(crate) const STUNNEL: Tool = Tool { program: "stunnel4", package: "stunnel4" };
+/// Makes the certificate of that comparison.
+pub(crate) const OPENSSL: Tool = Tool { program: "openssl", package: "openssl" };
 /// Draws the dashboard that a flow looks at.
 pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium" };
 /// twemproxy, which a flow puts before several hosts.

@@ -10,6 +10,7 @@ mod report;
 mod resp;
 mod server;
 mod tape;
+mod tls;
 mod workload;
 
 pub(crate) use bench::under_load;
@@ -66,6 +67,9 @@ pub(crate) struct Args {
     /// The CPU the generator runs on.
     #[arg(long, default_value_t = 1)]
     load_cpu: usize,
+    /// Compare what TLS costs: our own, stunnel in front of us, redis-server's.
+    #[arg(long)]
+    tls: bool,
     /// Print JSON in place of the table.
     #[arg(long)]
     json: bool,
@@ -89,6 +93,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     if cpus < 2 || args.server_cpu == args.load_cpu {
         return Err("compare needs one CPU for the servers and another for the load".to_owned());
+    }
+    if args.tls {
+        return tls::compare(args);
     }
     install::programs(&[install::REDIS_SERVER, install::REDIS_TOOLS, install::MEMCACHED])?;
     if !args.no_build {
