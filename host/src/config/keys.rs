@@ -306,7 +306,7 @@ fn own_keys() -> Vec<Key<Settings>> {
         key!(Settings, "logging.format", logging.format, "How lines look."),
         key!(Settings, "logging.output", logging.output, "Where lines go."),
         key!(Settings, "logging.slow_after", logging.slow_after,
-            "A sampled request (one crossing in 64) that takes so long is logged, with a shortened key and at most a line a second for each worker; 0 logs none."; reloads),
+            "A sampled request (one crossing in 128) that takes so long is logged, with a shortened key and at most a line a second for each worker; 0 logs none."; reloads),
         key!(
             Settings,
             "admin.address",

@@ -23,7 +23,7 @@ use tap::Note;
 use crate::services::lock;
 
 /// One crossing in so many is observed; a power of two.
-pub(crate) const SAMPLED_EVERY: u64 = 64;
+pub(crate) const SAMPLED_EVERY: u64 = 128;
 /// Operations that a trace keeps of each worker.
 const TRACED_MAX: usize = 4096;
 
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn one_trace_at_a_time_sees_every_crossing_and_leaves_nothing_behind() {
         let observer = Observer::new(1, ["resp", "resp"].map(String::from).into_iter());
-        assert!(observer.wants(64) && !observer.wants(65));
+        assert!(observer.wants(SAMPLED_EVERY) && !observer.wants(65));
         let took = Duration::from_micros(3);
         observer.record(0, "resp", took, 9, &[note(b"key")]);
         {

@@ -76,6 +76,7 @@ pub(crate) fn before(store: usize, execute: Execute) -> Execute {
 }
 
 /// Operations of this thread are noted from here ..
+#[cold]
 pub(crate) fn listen() {
     LISTENS.set(true);
 }

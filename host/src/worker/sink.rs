@@ -88,7 +88,7 @@ impl Lent {
         self.lend_room(Room::Clear(bytes));
     }
 
-    #[inline]
+    #[inline(always)]
     fn lend_room(&mut self, mut room: Room) {
         let Some(bytes) = room.bytes() else { return };
         if bytes.capacity() - bytes.len() < ROOM_BYTES {

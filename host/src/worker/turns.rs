@@ -138,18 +138,7 @@ impl Worker {
         // An event of another kind comes when these end, and with all the input.
         let offers = due.event == TurnEvent::DATA || due.event == TurnEvent::EXCLUSIVE;
         if offers && !(tls && filling) && (waits || filling || self.congested(ctx, token, tls)) {
-            let conn = &mut self.conns[token.index()];
-            if conn.has(flag::BLOCKED)
-                && !conn.has(flag::HELD)
-                && ctx.input(token).len() >= HELD_INPUT_BYTES
-            {
-                conn.flags |= flag::HELD;
-                ctx.pause_recv(token);
-            }
-            if !waits && !filling {
-                self.core().shares[self.id].backpressure.fetch_add(1, Ordering::Relaxed);
-            }
-            return;
+            return self.put_off(ctx, token, waits || filling);
         }
         if tls && !self.prepare_tls(ctx, token, &mut due) {
             return;
@@ -197,6 +186,23 @@ impl Worker {
             _rsv1: [0; 2],
         });
         self.batch_of.push(token);
+    }
+
+    /// A connection cannot have a turn now: it waits for something, or its peer does not take
+    /// its replies.
+    #[cold]
+    fn put_off(&mut self, ctx: &mut DriverCtx, token: ConnToken, waits: bool) {
+        if !waits {
+            self.core().shares[self.id].backpressure.fetch_add(1, Ordering::Relaxed);
+        }
+        let conn = &mut self.conns[token.index()];
+        if conn.has(flag::BLOCKED)
+            && !conn.has(flag::HELD)
+            && ctx.input(token).len() >= HELD_INPUT_BYTES
+        {
+            conn.flags |= flag::HELD;
+            ctx.pause_recv(token);
+        }
     }
 
     /// Does what a turn's verdict says.

@@ -41,10 +41,10 @@ fn sampled_requests_show_in_histograms_outcomes_hot_keys_and_curves() {
     let mut wire = host.connect(0);
     wire.ask("SET customer:4711:secret 12345\r\n", "+OK\r\n");
     // Several times as many crossings as one that is observed.
-    for _ in 0..640 {
+    for _ in 0..1280 {
         wire.ask("GET customer:4711:secret\r\n", "$5\r\n12345\r\n");
     }
-    for i in 0..320 {
+    for i in 0..640 {
         wire.ask(format!("GET absent:{i}\r\n"), "$-1\r\n");
     }
     let metrics = http(&at, "GET", "/metrics", "", "").1;
@@ -54,7 +54,7 @@ fn sampled_requests_show_in_histograms_outcomes_hot_keys_and_curves() {
         lines.map(|l| l.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     };
     let all = count(&format!("crucible_request_seconds_count{labels}"));
-    assert!((14..=16).contains(&all), "{all} of 960 in {metrics}");
+    assert!((14..=16).contains(&all), "{all} of 1920 in {metrics}");
     let outcome = |which: &str| {
         count(&format!(
             "crucible_sampled_operations_total{{protocol=\"resp\",op=\"get\",outcome=\"{which}\"}}"
@@ -63,8 +63,8 @@ fn sampled_requests_show_in_histograms_outcomes_hot_keys_and_curves() {
     assert_eq!(outcome("done") + outcome("absent"), all);
     assert!(outcome("done") >= 9 && outcome("absent") >= 4);
     assert!(metrics.contains("le=\"+Inf\"}") && metrics.contains("le=\"0.000064\"}"));
-    assert!(metrics.contains("crucible_store_hits_total{store=\"cache\"} 640\n"), "{metrics}");
-    assert!(metrics.contains("crucible_store_misses_total{store=\"cache\"} 320\n"));
+    assert!(metrics.contains("crucible_store_hits_total{store=\"cache\"} 1280\n"), "{metrics}");
+    assert!(metrics.contains("crucible_store_misses_total{store=\"cache\"} 640\n"));
 
     let hot = get(&at, "/hotkeys");
     assert_eq!(hot["keys"][0]["key"], "customer…");
@@ -84,7 +84,7 @@ fn sampled_requests_show_in_histograms_outcomes_hot_keys_and_curves() {
     let history = until("a look that saw them", || {
         let history = get(&at, "/history");
         let last = history["numbers"].as_array()?.last()?[0].as_f64()?;
-        (last == 640.0).then_some(history)
+        (last == 1280.0).then_some(history)
     });
     assert_eq!(history["columns"][0], "hits");
     let newest = history["at_ms"].as_array().unwrap().last().unwrap().as_u64().unwrap();
@@ -194,12 +194,15 @@ fn a_slow_request_is_logged_with_a_shortened_key_and_not_every_time() {
     let (host, _) = start(&["--plugin", &hostile, "--set", "logging.slow_after=1ms"]);
     let mut wire = host.connect(0);
     wire.expect("hello\n");
-    for _ in 0..400 {
+    let begun = Instant::now();
+    for _ in 0..800 {
         wire.ask("GET password:of:everybody\nSPIN 1\n", "-1\nspun\n");
     }
+    // A line a second, and one at each end.
+    let most = begun.elapsed().as_secs() as usize + 2;
     let log = host.stop();
     let slow: Vec<_> = log.iter().filter(|l| l.contains("a slow request")).collect();
-    assert!((1..=3).contains(&slow.len()), "{log:#?}");
+    assert!((1..=most).contains(&slow.len()), "{most} at most: {log:#?}");
     assert!(slow[0].contains("op=\"get\"") && slow[0].contains("password…"), "{slow:?}");
     assert!(!log.iter().any(|l| l.contains("everybody")));
 }

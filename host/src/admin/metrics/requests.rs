@@ -14,7 +14,7 @@ pub(super) fn write(text: &mut Text, state: &State) {
     let name = text.family(
         "crucible_request_seconds",
         Kind::Histogram,
-        "From a worker's wake-up to the reply, of sampled operations (one crossing in 64).",
+        "From a worker's wake-up to the reply, of sampled operations (one crossing in 128).",
     );
     let (buckets, count, sum) =
         (format!("{name}_bucket"), format!("{name}_count"), format!("{name}_sum"));
