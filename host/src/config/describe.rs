@@ -241,6 +241,7 @@ pub fn reference(settings: &Settings) -> String {
     let mut loader = Loader::new(&settings.plugins);
     for (name, table) in [
         ("segcache", "cache"),
+        ("slab", "cache"),
         ("heap", "cache"),
         ("resp", "listener.settings"),
         ("memcache", "listener.settings"),

@@ -30,7 +30,7 @@ pub(crate) fn fixtures() -> PathBuf {
 pub(crate) fn plugins() -> &'static Path {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let names = ["resp", "memcache", "momento", "ping", "segcache", "heap"];
+        let names = ["resp", "memcache", "momento", "ping", "segcache", "slab", "heap"];
         if std::env::var_os("CRUCIBLE_PLUGINS_ARE_BUILT").is_some() {
             return;
         }

@@ -26,6 +26,7 @@ pub mod robust;
 pub mod sample;
 mod script;
 mod services;
+pub mod speed;
 mod store;
 
 pub use bare::Bare;

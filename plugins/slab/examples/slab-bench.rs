@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! slab-bench replay HEAP_MIB SCALE TRACE [SETTINGS..]   read-through miss ratio, second half
-//! slab-bench memory [HEAP_MIB]                          bytes per item beyond key and value
+//! slab-bench memory [HEAP_MIB] [LENGTH]                 bytes per item beyond key and value
 //! slab-bench shift [HEAP_MIB]                           what is in use while lengths change
 //! slab-bench flat [MILLIONS]                            resident memory over mixed operations
 //! ```
@@ -35,7 +35,7 @@ fn main() {
         Some("replay") if args.len() >= 4 => {
             replay(number(1, 64), args[2].parse().unwrap_or(1.0), &args[3], &args[4..]);
         }
-        Some("memory") => memory(number(1, 256)),
+        Some("memory") => memory(number(1, 256), number(2, 0) as usize),
         Some("shift") => shift(number(1, 256)),
         Some("flat") => flat(number(1, 10)),
         _ => {
@@ -124,10 +124,14 @@ fn put(worker: &mut StoreWorker<'_>, i: u64, value: &[u8]) {
     assert_eq!(worker.run(Op::store(&key_of(i), value)).status, Status::OK);
 }
 
-/// Fills an empty store with what fits without eviction, for each length.
-fn memory(heap_mib: u64) {
+/// Fills an empty store with what fits without eviction, for each length or one; what
+/// is resident is true of the first length only.
+fn memory(heap_mib: u64, only: usize) {
     println!("{:>6} {:>10} {:>9} {:>9} {:>9}", "value", "items", "charged", "resident", "rounding");
     for len in [16usize, 64, 100, 256, 1024] {
+        if only != 0 && only != len {
+            continue;
+        }
         let before = rss_bytes();
         let store = store(&format!(r#"{{"heap_size":"{heap_mib}MB","hugepage":"none"}}"#));
         let mut worker = store.worker(0);

@@ -17,7 +17,7 @@ const SLAB_SIZES: std::ops::RangeInclusive<usize> = 16 << 10..=16 << 20;
 /// Sizes of slabs that are chosen unasked, bytes.
 const SLAB_SIZES_UNASKED: (usize, usize) = (64 << 10, 1 << 20);
 /// Slabs of a heap whose slab size is chosen unasked, about.
-const SLABS_WANTED: usize = 512;
+const SLABS_WANTED: usize = 1024;
 /// Fewest slabs of a heap.
 const SLABS_MIN: usize = 16;
 /// Keys of this length fit beside the longest value, bytes.
@@ -32,7 +32,7 @@ const _: () = assert!(1 << 24 > VALUE_LEN_LIMIT && *SLAB_SIZES.end() <= 1 << 24)
 pub struct Settings {
     /// Memory for items, slabs and hashtable together.
     pub heap_size: ByteSize,
-    /// Bytes of a slab, a power of two; a longer item cannot be stored. Default: a 512th of the heap, 64 KiB to 1 MiB.
+    /// Bytes of a slab, a power of two; a longer item cannot be stored. Default: a 1024th of the heap, 64 KiB to 1 MiB.
     pub slab_size: Option<ByteSize>,
     /// How much larger each class's slots are than those of the class before.
     pub growth_factor: f64,

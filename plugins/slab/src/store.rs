@@ -26,8 +26,12 @@ const SHARDS_MAX: usize = 1 << 16;
 const SHARD_BYTES: usize = 256 << 10;
 /// One of so many slabs is kept free ahead of use.
 const SPARE_PART: u32 = 128;
-/// One of so many slabs may be taken beyond the limit.
+/// One of so many slabs may be taken beyond the limit ..
 const OVERDRAFT_PART: u32 = 32;
+/// .. but so many at least, for the stores of one sweep, ..
+const OVERDRAFT_MIN: u32 = 8;
+/// .. unless that were more than one of so many.
+const OVERDRAFT_PART_MAX: u32 = 8;
 
 /// The store.
 #[derive(Debug)]
@@ -56,7 +60,7 @@ impl Store {
     pub(crate) fn new(plan: Plan) -> Result<Self, Error> {
         let classes = Classes::new(plan.slab_size, plan.growth_factor);
         let count = (plan.heap_size / plan.slab_size) as u32;
-        let overdraft = (count / OVERDRAFT_PART).max(2);
+        let overdraft = (count / OVERDRAFT_PART).max(OVERDRAFT_MIN.min(count / OVERDRAFT_PART_MAX));
         let all = count + overdraft;
         let shift = plan.slab_size.trailing_zeros();
         let region = Region::map("the slabs", (all as usize) << shift, plan.map)?;
