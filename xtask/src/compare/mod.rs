@@ -27,7 +27,8 @@ use workload::{WORKLOADS, Workload};
 
 impl Args {
     fn setup(&self) -> server::Setup<'_> {
-        server::Setup { cpu: self.server_cpu, backend: &self.backend }
+        let (cpu, backend) = (self.server_cpu, self.backend.as_str());
+        server::Setup { cpu, backend, momento: self.momento }
     }
 }
 
@@ -50,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "all")]
     commands: Option<Vec<String>>,
     /// Also measure the host with the same plugins linked statically.
-    #[arg(long = "static")]
+    #[arg(long = "static", conflicts_with = "backend")]
     linked: bool,
     /// Compare Momento's Get over gRPC and protosocket with a server of tonic over a hash map.
     #[arg(long, conflicts_with_all = ["commands", "linked", "only"])]

@@ -42,11 +42,13 @@ pub(crate) struct Setup<'a> {
     pub(crate) cpu: usize,
     /// What our host keeps values in.
     pub(crate) backend: &'a str,
+    /// Whether our host speaks Momento too; the one with linked plugins cannot.
+    pub(crate) momento: bool,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { cpu: 0, backend: "segcache" }
+        Self { cpu: 0, backend: "segcache", momento: false }
     }
 }
 
@@ -100,7 +102,10 @@ impl Server {
     ) -> Result<Self, Failure> {
         let (resp, memcache, momento) = (free_address()?, free_address()?, free_address()?);
         let cpu = setup.cpu;
-        let listeners = [("resp", resp), ("memcache", memcache), ("momento", momento)];
+        let mut listeners = vec![("resp", resp), ("memcache", memcache)];
+        if setup.momento {
+            listeners.push(("momento", momento));
+        }
         let mut command = match kind {
             Kind::Crucible => host(&paths::release_dir(), setup, &listeners),
             Kind::Static => host(&static_dir().join("release"), setup, &listeners),
@@ -119,7 +124,7 @@ impl Server {
                 server.wait_until_it_accepts(server.address(wire))?;
             }
         }
-        if matches!(kind, Kind::Crucible | Kind::Static | Kind::Tonic) {
+        if setup.momento || kind == Kind::Tonic {
             server.wait_until_it_accepts(server.momento)?;
         }
         Ok(server)
