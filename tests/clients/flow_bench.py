@@ -97,42 +97,81 @@ def chromium():
     raise AssertionError("no chromium: apt-get install chromium")
 
 
+def two_runs(server, folder):
+    """The dashboard of two short runs as one file."""
+    paths = []
+    for name, rate in (("slow", 500), ("fast", 2000)):
+        path = os.path.join(folder, f"{name}.parquet")
+        code, _, said = bench("-h", ADDRESS, "-p", server.resp_port, "--rate", rate, "--duration", "1s", "--warmup", "0s",
+                              "--interval", "100ms", "--keys", 1000, "--parquet", path, "--json", "-",
+                              "--table", "none", "--server-pid", server.pid, "--slip-limit", "60s")
+        assert code == 0, said
+        paths.append(path)
+    page = os.path.join(folder, "page.html")
+    subprocess.run([generator(), "view", *paths, "--html", page], check=True, timeout=LIMIT_S, capture_output=True)
+    return page
+
+
+def look(page, folder, probe):
+    """What a script finds in the page after everything else; it calls `tell` once."""
+    with open(page, encoding="utf-8") as text:
+        text = text.read()
+    script = ("<script>const tell = seen => { document.title = JSON.stringify(seen); };"
+              f"addEventListener('load', () => setTimeout(() => {{ {probe} }}, 300));</script></body>")
+    with open(page, "w", encoding="utf-8") as out:
+        out.write(text.replace("</body>", script))
+    command = [chromium(), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+               f"--user-data-dir={folder}/profile", "--window-size=1500,2600", "--virtual-time-budget=8000",
+               "--dump-dom", f"file://{page}#theme=dark"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert "Uncaught" not in done.stderr, done.stderr
+    return json.loads(re.search(r"<title>(.*?)</title>", done.stdout).group(1).replace("&quot;", '"'))
+
+
 def test_the_dashboard_draws_in_a_browser_without_errors_or_requests(server):
     with tempfile.TemporaryDirectory() as folder:
-        paths = []
-        for name, rate in (("slow", 500), ("fast", 2000)):
-            path = os.path.join(folder, f"{name}.parquet")
-            code, _, said = bench("-h", ADDRESS, "-p", server.resp_port, "--rate", rate, "--duration", "1s", "--warmup", "0s",
-                                  "--interval", "100ms", "--keys", 1000, "--parquet", path, "--json", "-",
-                                  "--table", "none", "--server-pid", server.pid, "--slip-limit", "60s")
-            assert code == 0, said
-            paths.append(path)
-        page = os.path.join(folder, "page.html")
-        subprocess.run([generator(), "view", *paths, "--html", page], check=True, timeout=LIMIT_S, capture_output=True)
-        with open(page, encoding="utf-8") as text:
-            text = text.read()
-        # A script that looks at what was drawn, after everything else.
-        probe = """<script>addEventListener('load', () => setTimeout(() => {
+        seen = look(two_runs(server, folder), folder, """
           const drawn = [...document.querySelectorAll('canvas')].map(c => {
             const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, seen = new Set();
             for (let i = 0; i < d.length; i += 4) seen.add((d[i] << 16) | (d[i + 1] << 8) | d[i + 2]);
             return seen.size;
           });
-          document.title = JSON.stringify({ charts: drawn.length, plainest: Math.min(...drawn),
+          tell({ charts: drawn.length, plainest: Math.min(...drawn),
             chips: document.querySelectorAll('.chip').length, rows: document.querySelectorAll('#differences tbody tr').length,
-            outside: performance.getEntriesByType('resource').length });
-        }, 300));</script></body>"""
-        with open(page, "w", encoding="utf-8") as out:
-            out.write(text.replace("</body>", probe))
-        command = [chromium(), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-                   f"--user-data-dir={folder}/profile", "--window-size=1500,2600", "--virtual-time-budget=8000",
-                   "--dump-dom", f"file://{page}#theme=dark"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-        assert "Uncaught" not in done.stderr, done.stderr
-        seen = json.loads(re.search(r"<title>(.*?)</title>", done.stdout).group(1).replace("&quot;", '"'))
+            outside: performance.getEntriesByType('resource').length });""")
         assert seen["charts"] >= 10 and seen["chips"] == 2 and seen["rows"] >= 8, seen
         # Axes, words and curves: many more colours than an empty card has.
         assert seen["plainest"] > 8 and seen["outside"] == 0, seen
+
+
+def test_the_dashboard_tells_under_the_pointer_zooms_and_saves(server):
+    with tempfile.TemporaryDirectory() as folder:
+        seen = look(two_runs(server, folder), folder, """
+          const saved = [], make = URL.createObjectURL;
+          URL.createObjectURL = blob => { saved.push(blob.type.split(';')[0], blob.size > 500); return make(blob); };
+          HTMLAnchorElement.prototype.click = function () { saved.push(this.download.split('.').pop()); };
+          HTMLCanvasElement.prototype.setPointerCapture = () => {};
+          // At once: the browser's own way takes longer than its virtual time.
+          HTMLCanvasElement.prototype.toBlob = function (done) {
+            const bytes = Uint8Array.from(atob(this.toDataURL('image/png').split(',')[1]), c => c.charCodeAt(0));
+            done(new Blob([bytes], { type: 'image/png' }));
+          };
+          const by = id => document.getElementById(id), canvas = document.querySelector('canvas');
+          const box = canvas.getBoundingClientRect();
+          const point = (type, x) => canvas.dispatchEvent(new PointerEvent(type,
+            { clientX: box.left + x, clientY: box.top + 80, pointerId: 1, bubbles: true }));
+          point('pointermove', 250);
+          const tip = by('tip').hidden ? '' : by('tip').textContent;
+          point('pointerdown', 150); point('pointermove', 350); point('pointerup', 350);
+          const zoomed = !by('reset').hidden;
+          by('reset').click();
+          const whole = by('reset').hidden;
+          for (const word of ['CSV', 'PNG'])
+            [...document.querySelectorAll('button')].find(button => button.textContent === word).click();
+          tell({ tip, zoomed, whole, saved });""")
+        assert "slow" in seen["tip"] and "fast" in seen["tip"], seen
+        assert seen["zoomed"] and seen["whole"], seen
+        assert seen["saved"] == ["text/csv", True, "csv", "image/png", True, "png"], seen
 
 
 if __name__ == "__main__":
