@@ -27,6 +27,10 @@ const EQUAL_CLASS: usize = 1024;
 /// Bytes of an item beside key and value.
 const HEADER: usize = 24;
 const KEY_LEN: usize = 24;
+/// Operations after which memory is as large as it gets, millions.
+const WARM_MILLIONS: u64 = 3;
+/// What resident memory may grow by afterwards, bytes.
+const LEAK_MAX: u64 = 4 * MIB;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -222,6 +226,7 @@ fn flat(millions: u64) {
     let store = store(64 * MIB, "s3fifo");
     let mut worker = store.worker(0);
     let mut rng = zipf::Rng::new(9);
+    let mut first = 0;
     for million in 1..=millions {
         for i in 0..1_000_000u64 {
             let key = key_of(rng.below(400_000));
@@ -245,6 +250,9 @@ fn flat(millions: u64) {
                 worker = store.worker(0);
             }
         }
+        if million == WARM_MILLIONS {
+            first = rss_bytes();
+        }
         if million == 1 || million % 5 == 0 {
             let used = number(&mut worker, "", "memory_used_bytes");
             println!(
@@ -253,5 +261,10 @@ fn flat(millions: u64) {
                 used / 1024
             );
         }
+    }
+    if millions > WARM_MILLIONS {
+        let grown = rss_bytes().saturating_sub(first);
+        println!("grown by {} KiB since {WARM_MILLIONS} M operations", grown / 1024);
+        assert!(grown <= LEAK_MAX, "resident memory grows");
     }
 }

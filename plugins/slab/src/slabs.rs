@@ -67,8 +67,8 @@ pub(crate) enum For {
 /// One slab.
 #[derive(Debug)]
 struct Slab {
-    /// State 2 | filling 1 | class 13 | generation 16
-    word: AtomicU32,
+    /// State 2 | filling 1 | class 13 | generation 48
+    word: AtomicU64,
     /// Slots that are not free, and walks.
     used: AtomicU32,
     /// First free slot, plus one.
@@ -87,7 +87,7 @@ struct Slab {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlabLife {
     pub(crate) id: SlabId,
-    generation: u16,
+    generation: u64,
 }
 
 /// What a slab's word says.
@@ -97,18 +97,18 @@ pub(crate) struct Word {
     /// New items or survivors are put there now.
     pub(crate) filling: bool,
     pub(crate) class: ClassId,
-    generation: u16,
+    generation: u64,
 }
 
 impl Word {
-    fn pack(self) -> u32 {
-        self.state as u32
-            | u32::from(self.filling) << 2
-            | u32::from(self.class) << 3
-            | u32::from(self.generation) << 16
+    fn pack(self) -> u64 {
+        self.state as u64
+            | u64::from(self.filling) << 2
+            | u64::from(self.class) << 3
+            | self.generation << 16
     }
 
-    fn unpack(word: u32) -> Self {
+    fn unpack(word: u64) -> Self {
         let state = match word & 3 {
             0 => State::Free,
             1 => State::Active,
@@ -119,7 +119,7 @@ impl Word {
             state,
             filling: word & 4 != 0,
             class: (word >> 3) as ClassId & (crate::classes::CLASSES_MAX as ClassId - 1),
-            generation: (word >> 16) as u16,
+            generation: word >> 16,
         }
     }
 }
@@ -190,7 +190,7 @@ impl Slabs {
     ) -> Self {
         debug_assert!(region.len_bytes() >= (count as usize) << shift);
         let slab = || Slab {
-            word: AtomicU32::new(0),
+            word: AtomicU64::new(0),
             used: AtomicU32::new(0),
             free: AtomicU32::new(0),
             bump: AtomicU32::new(0),

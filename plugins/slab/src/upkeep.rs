@@ -29,6 +29,8 @@ impl Store {
     pub(crate) fn tick(&self, worker: &mut Worker, budget_ns: u64) -> u64 {
         let loops = worker.ctx.workers().max(1);
         let slots = (budget_ns / SLOT_NS).clamp(64, SLOTS_MAX) as u32;
+        // Two tables that grew at once may have left an older limit.
+        self.tables_changed(0);
         let mut more = self.crawl(worker, loops, slots);
         more |= self.drains.work(self, worker, slots);
         if self.is_short() && self.plan.policy != Policy::Never || worker.job.is_some() {

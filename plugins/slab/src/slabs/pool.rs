@@ -61,7 +61,7 @@ impl Slabs {
         };
         self.taken.fetch_add(1, Ordering::Relaxed);
         drop(pool);
-        let generation = self.word(id).generation.wrapping_add(1);
+        let generation = self.word(id).generation + 1;
         let slab = &self.slabs[id as usize];
         slab.used.store(0, Ordering::Relaxed);
         slab.free.store(0, Ordering::Relaxed);
