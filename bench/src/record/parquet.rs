@@ -26,8 +26,13 @@ use parquet::schema::types::{Type, TypePtr};
 
 use super::row::{Cell, Row};
 
-/// Rows of a row group: a minute of one-second intervals.
+/// Rows of the first row groups: a minute of one-second intervals.
 const GROUP_ROWS: usize = 60;
+/// Groups of one size before the next are twice as large: what the file's end has to know of each group stays
+/// in memory, some 80 KiB, so a long run must not have one for each minute.
+const GROUPS_OF_A_SIZE: usize = 8;
+/// Most doublings: 1920 rows, half an hour of one-second intervals and some megabytes of histograms.
+const GROUP_DOUBLINGS_MAX: usize = 5;
 /// The version of the columns' meaning.
 const FORMAT: &str = "1";
 const INDEX: &str = "/index";
@@ -72,6 +77,12 @@ pub struct ResultWriter {
     file: Option<File>,
     writer: Option<SerializedFileWriter<File>>,
     rows: Vec<Row>,
+    groups: usize,
+}
+
+/// Rows of the group that follows so many.
+fn group_rows(groups: usize) -> usize {
+    GROUP_ROWS << (groups / GROUPS_OF_A_SIZE).min(GROUP_DOUBLINGS_MAX)
 }
 
 fn schema(row: &Row) -> Result<TypePtr, ParquetError> {
@@ -122,20 +133,21 @@ impl ResultWriter {
     pub fn create(path: &Path) -> Result<Self, ResultFileError> {
         let file = File::create(path)
             .map_err(|error| ResultFileError::File { path: path.into(), error })?;
-        Ok(Self { path: path.into(), file: Some(file), writer: None, rows: Vec::new() })
+        Ok(Self { path: path.into(), file: Some(file), writer: None, rows: Vec::new(), groups: 0 })
     }
 
-    /// Takes a row; every minute of them goes to the file.
+    /// Takes a row; a group of them goes to the file at one go.
     ///
     /// # Errors
     /// When writing fails.
     pub fn push(&mut self, row: Row) -> Result<(), ResultFileError> {
         self.rows.push(row);
-        if self.rows.len() >= GROUP_ROWS { self.flush() } else { Ok(()) }
+        if self.rows.len() >= group_rows(self.groups) { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), ResultFileError> {
         let rows = std::mem::take(&mut self.rows);
+        self.groups += 1;
         self.write_group(&rows)
             .map_err(|error| ResultFileError::Content { path: self.path.clone(), error })
     }
@@ -335,6 +347,16 @@ mod tests {
         assert_eq!(read.description["protocol"], "resp");
         assert_eq!(read.rows.len(), rows.len());
         assert_eq!(read.rows, rows);
+    }
+
+    #[test]
+    fn a_day_of_intervals_takes_few_groups() {
+        let (mut rows, mut groups) = (0, 0);
+        while rows < 86_400 {
+            rows += group_rows(groups);
+            groups += 1;
+        }
+        assert!(groups < 100, "{groups}");
     }
 
     #[test]
