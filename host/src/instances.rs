@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crucible_plugin_api::abi::tables::{BackendVt_Ref, Command, ProtocolVt_Ref};
+use crucible_plugin_api::channels::Bus;
 use crucible_plugin_api::re::abi_stable;
 use crucible_plugin_api::{Capabilities, OpCode, Status};
 
@@ -59,6 +60,8 @@ pub struct StoreInstance {
     pub ctx: *mut c_void,
     /// What it can do.
     pub caps: Capabilities,
+    /// Messages between the protocols over it. Leaked with the tables that lead to it.
+    pub bus: &'static Bus,
 }
 
 // SAFETY: see the module.
@@ -183,7 +186,8 @@ impl StoreInstance {
     ) -> Result<Self, InstanceError> {
         check_store(&plugin, json, place)?;
         let vt = store_table(&plugin, place)?;
-        let host = host_api::table(core, &plugin.metadata.name);
+        let bus: &'static Bus = Box::leak(Box::default());
+        let host = host_api::table(core, &plugin.metadata.name, bus);
         let (mut ctx, mut error) = (std::ptr::null_mut(), RString::new());
         // SAFETY: the main thread; both out-pointers are locals.
         let status = unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };
@@ -192,7 +196,7 @@ impl StoreInstance {
         }
         // SAFETY: any thread; the instance was made a line above.
         let caps = unsafe { vt.caps()(ctx) };
-        Ok(Self { name: name.to_owned(), plugin, vt, ctx, caps })
+        Ok(Self { name: name.to_owned(), plugin, vt, ctx, caps, bus })
     }
 
     /// Changes its memory.
@@ -235,7 +239,7 @@ impl ProtocolInstance {
             };
             return Err(refused(place, &plugin, reason));
         }
-        let host = host_api::table(core, &plugin.metadata.name);
+        let host = host_api::table(core, &plugin.metadata.name, store.1.bus);
         let (mut ctx, mut error) = (std::ptr::null_mut(), RString::new());
         // SAFETY: the main thread; both out-pointers are locals.
         let status = unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };

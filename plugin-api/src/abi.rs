@@ -16,6 +16,7 @@
 #![allow(non_camel_case_types, missing_docs)]
 
 pub mod caps;
+pub mod channels;
 pub mod op;
 pub mod status;
 pub mod structure;

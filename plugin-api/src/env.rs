@@ -121,9 +121,13 @@ impl Env {
     /// Whether the host serves an extension of this name.
     #[must_use]
     pub fn knows(&self, extension: &str) -> bool {
+        !self.extension(extension).is_null()
+    }
+
+    /// What the host answers for an extension; null when it has none of that name.
+    pub(crate) fn extension(&self, name: &str) -> *const c_void {
         // SAFETY: any thread; the name is read during the call.
-        let found = unsafe { self.api.query_ext()(self.api.ctx(), RStr::from(extension)) };
-        !found.is_null()
+        unsafe { self.api.query_ext()(self.api.ctx(), RStr::from(name)) }
     }
 
     /// Lines above this level are not wanted: 0 off, 1 error .. 5 trace.

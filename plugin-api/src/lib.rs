@@ -26,6 +26,7 @@
 pub mod abi;
 pub mod backend;
 mod bump;
+pub mod channels;
 pub mod decimal;
 mod env;
 mod error;

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use abi_stable::StableAbi;
 use abi_stable::type_layout::{TLData, TLField, TypeLayout};
 use crucible_plugin_api::abi::caps::Capabilities;
+use crucible_plugin_api::abi::channels::{ChannelsTable, ReceiveFn};
 use crucible_plugin_api::abi::op::{
     Buf, BufMut, Condition, Decision, ItemView, ModifyCall, Op, OpCode, Opts, Reservation,
 };
@@ -22,10 +23,11 @@ use crucible_plugin_api::abi::tables::{
 use crucible_plugin_api::abi::turn::{ConnInfo, GrowFn, KeyEvent, Sink, Splice, Turn, TurnEvent};
 
 /// Data: frozen for the major.
-const DATA: [&TypeLayout; 26] = [
+const DATA: [&TypeLayout; 28] = [
     Buf::LAYOUT,
     BufMut::LAYOUT,
     Capabilities::LAYOUT,
+    ChannelsTable::LAYOUT,
     Command::LAYOUT,
     Condition::LAYOUT,
     ConnInfo::LAYOUT,
@@ -40,6 +42,7 @@ const DATA: [&TypeLayout; 26] = [
     OpCode::LAYOUT,
     Opts::LAYOUT,
     RawElement::LAYOUT,
+    ReceiveFn::LAYOUT,
     Reservation::LAYOUT,
     Sink::LAYOUT,
     Splice::LAYOUT,

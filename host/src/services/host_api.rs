@@ -11,9 +11,11 @@
 use core::ffi::c_void;
 use std::sync::{Arc, PoisonError};
 
+use crucible_plugin_api::abi::channels::ChannelsTable;
 use crucible_plugin_api::abi::op::{Buf, Op, item_kind};
 use crucible_plugin_api::abi::tables::{ABI_MINOR, HostApi, HostApi_Ref, JobFn, StatFn};
 use crucible_plugin_api::abi::turn::EXCLUSIVE_EXT;
+use crucible_plugin_api::channels::{Bus, is_asked_for};
 use crucible_plugin_api::re::abi_stable;
 use crucible_plugin_api::{Element, OwnedElements, Status};
 
@@ -28,6 +30,8 @@ use super::{Core, Mail, process};
 struct HostCtx {
     core: Arc<Core>,
     plugin: String,
+    /// Messages between the protocols over the instance's store.
+    channels: ChannelsTable,
 }
 
 /// A completed operation with a copy of its value.
@@ -104,13 +108,14 @@ unsafe fn bytes<'a>(buf: Buf) -> &'a [u8] {
 /// Makes the table of a plugin instance. Leaked: instances are few, and a
 /// plugin may keep it until the end.
 #[must_use]
-pub fn table(core: &Arc<Core>, plugin: &str) -> HostApi_Ref {
+pub fn table(core: &Arc<Core>, plugin: &str, bus: &'static Bus) -> HostApi_Ref {
+    let (core, channels) = (core.clone(), bus.table());
     let ctx: &'static HostCtx =
-        Box::leak(Box::new(HostCtx { core: core.clone(), plugin: plugin.to_owned() }));
+        Box::leak(Box::new(HostCtx { core, plugin: plugin.to_owned(), channels }));
     HostApi {
         ctx: (&raw const *ctx).cast(),
         abi_minor: ABI_MINOR,
-        workers: core.workers as u32,
+        workers: ctx.core.workers as u32,
         log_level: ctx.core.log_level.as_ptr().cast_const(),
         log,
         counter,
@@ -293,5 +298,12 @@ unsafe extern "C" fn shutdown(ctx: *const c_void) {
 
 /// Exclusive turns are served; the pointer says no more than that.
 unsafe extern "C" fn query_ext(ctx: *const c_void, name: RStr<'_>) -> *const c_void {
-    if name.as_str() == EXCLUSIVE_EXT { ctx } else { std::ptr::null() }
+    if name.as_str() == EXCLUSIVE_EXT {
+        return ctx;
+    }
+    if is_asked_for(name) {
+        // SAFETY: the table's contract; it is leaked with the rest.
+        return (&raw const unsafe { of(ctx) }.channels).cast();
+    }
+    std::ptr::null()
 }

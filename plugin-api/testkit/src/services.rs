@@ -14,11 +14,13 @@ use core::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crucible_plugin_api::abi::channels::ChannelsTable;
 use crucible_plugin_api::abi::op::{Buf, ItemView, Op as RawOp, item_kind};
 use crucible_plugin_api::abi::tables::{
     ABI_MINOR, HostApi, HostApi_Ref, JobFn, StatFn, WorkerApi, WorkerApi_Ref,
 };
 use crucible_plugin_api::abi::turn::{EXCLUSIVE_EXT, KeyEvent as RawKeyEvent};
+use crucible_plugin_api::channels::{Bus, is_asked_for};
 use crucible_plugin_api::re::abi_stable::prefix_type::PrefixTypeTrait;
 use crucible_plugin_api::re::abi_stable::std_types::RStr;
 use crucible_plugin_api::{Element, OwnedElements, Status};
@@ -115,7 +117,13 @@ pub(crate) struct Services {
     pub(crate) shutdown: AtomicBool,
     pub(crate) users: Mutex<Vec<User>>,
     pub(crate) stats: Mutex<Vec<(String, String)>>,
+    channels: ChannelsTable,
 }
+
+// SAFETY: the table's pointers lead to a bus that lives for ever and may be used from any thread.
+unsafe impl Sync for Services {}
+// SAFETY: as above.
+unsafe impl Send for Services {}
 
 /// One worker's services.
 pub(crate) struct WorkerServices {
@@ -131,7 +139,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Services {
     pub(crate) fn leak(workers: u32, now_ms: u64) -> &'static Self {
+        let bus: &'static Bus = Box::leak(Box::default());
         Box::leak(Box::new(Self {
+            channels: bus.table(),
             workers,
             log_level: AtomicU8::new(4),
             now_ms: AtomicU64::new(now_ms),
@@ -347,7 +357,14 @@ unsafe extern "C" fn shutdown(ctx: *const c_void) {
 }
 
 unsafe extern "C" fn query_ext(ctx: *const c_void, name: RStr<'_>) -> *const c_void {
-    if name.as_str() == EXCLUSIVE_EXT { ctx } else { std::ptr::null() }
+    if name.as_str() == EXCLUSIVE_EXT {
+        return ctx;
+    }
+    if is_asked_for(name) {
+        // SAFETY: see the module.
+        return (&raw const unsafe { host(ctx) }.channels).cast();
+    }
+    std::ptr::null()
 }
 
 unsafe extern "C" fn emit(ctx: *mut c_void, events: *const RawKeyEvent, n: u32) {
