@@ -177,6 +177,32 @@ fn a_session_that_panics_closes_its_connection_alone() {
 }
 
 #[test]
+fn a_session_that_panics_with_the_store_to_itself_leaves_it_to_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = with_settings(&dir, "", "");
+    let host = Host::start(&["--config", path.to_str().unwrap(), "--threads", "2"]);
+    // On both workers.
+    let mut others: Vec<_> = (0..4).map(|_| host.connect(0)).collect();
+    for wire in &mut others {
+        wire.expect("hello\n").ask("ALONE\nPING\n", "alone\nPONG\n");
+    }
+    for request in ["ALONE-PANIC\n", "ALONE-PANIC-REPLY\n", "PING\nALONE-PANIC\nPING\n"] {
+        for _ in 0..4 {
+            let mut wire = host.connect(0);
+            wire.expect("hello\n").send(request);
+            let rest = wire.rest();
+            assert!(!String::from_utf8_lossy(&rest).contains("never seen"), "{request}");
+            host.wait_for("a session panicked");
+            for other in &mut others {
+                other.ask("ALONE\nPING\n", "alone\nPONG\n");
+            }
+        }
+    }
+    drop(others);
+    host.stop();
+}
+
+#[test]
 fn a_store_that_panics_fails_its_operations_and_the_server_drains() {
     let dir = tempfile::tempdir().unwrap();
     let path = with_settings(&dir, "", "");
