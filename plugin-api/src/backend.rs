@@ -123,7 +123,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// Names and values, for people and exporters. Known sections: `""`
     /// (`items`, `memory_used_bytes`, `memory_limit_bytes`, `evictions`,
-    /// `expired`, ...), and whatever the backend documents.
+    /// `expired`, ...), `"items"` (that number alone, cheaply; optional), and
+    /// whatever the backend documents.
     fn stats(&self, worker: &mut Self::Worker, section: &str, visit: &mut dyn FnMut(&str, &str));
 
     /// Housekeeping for about `budget_ns`; returns in how many milliseconds it

@@ -139,6 +139,10 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     /// What it took, from the first `parse` to the last `reply`, the backend included.
     fn timing_ends(&self, _worker: &mut Self::Worker, _took: std::time::Duration) {}
 
+    /// Everything of a crossing is answered. Each crossing ends so: keep it to a look.
+    #[inline]
+    fn crossing_ends(&self, _worker: &mut Self::Worker) {}
+
     /// What to tell a connection that is refused before it opens.
     fn refusal(_why: CloseReason) -> Vec<u8> {
         Vec::new()

@@ -198,6 +198,7 @@ impl<P: Protocol> Engine<P> {
             self.execute();
             self.reply_round(protocol, turns);
         }
+        let _told_by_the_hook = guard(|| protocol.crossing_ends(&mut self.worker));
         self.queue.end_crossing();
         self.kept.clear();
         for (turn, progress) in turns.iter_mut().zip(&self.progress) {

@@ -1,5 +1,6 @@
 //! What the backend says of itself, by section.
 //!
+//! * `items`: their number alone
 //! * `""`: the figures that every backend gives, then the store's counters
 //! * `allocator`: pages and blocks as the allocator counts them
 
@@ -12,6 +13,7 @@ pub(crate) fn visit(store: &Store, section: &str, visit: &mut dyn FnMut(&str, &s
     let budget = &store.budget;
     let waiting = budget.flushed.load(Ordering::Relaxed).max(0);
     match section {
+        "items" => say("items", store.items()),
         "" => {
             let counters = || store.counters.iter().map(|worker| &**worker);
             let evicted: u64 = counters().map(|c| c.get(Count::evicted)).sum();

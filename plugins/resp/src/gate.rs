@@ -18,6 +18,7 @@ use crate::reply::server::{key_positions, writes};
 use crate::session::{Session, mode};
 use crate::table::{Cmd, flag};
 use crate::ticket::Ticket;
+use crate::watch::may_take_long;
 use crate::worker::Worker;
 use crate::write::Version;
 
@@ -66,7 +67,7 @@ impl Resp {
     pub(crate) fn gate<'a>(
         &self,
         command: Cmd,
-        worker: &Worker,
+        worker: &mut Worker,
         session: &mut Session,
         args: Args<'a, '_>,
         queue: &mut Queue<'a, Ticket>,
@@ -118,6 +119,10 @@ impl Resp {
         }
         if session.is(mode::TRACKING) {
             self.track(command, session, args);
+        }
+        let close = self.hub.attention.load(Ordering::Relaxed) & attention::SLOWLOG != 0;
+        if close || may_take_long(command, args.len()) {
+            worker.watch.note(command, session, args);
         }
         if session.is(mode::NO_TOUCH) && matches!(command, Cmd::Get | Cmd::Mget) {
             for key in args.from(1) {

@@ -30,6 +30,10 @@ pub struct Settings {
     /// Most keys that CLIENT TRACKING remembers; over it some are invalidated early. CONFIG's
     /// `tracking-table-max-keys`.
     pub tracking_keys_max: u32,
+    /// Whether MGET, MSET, DEL, UNLINK, EXISTS and TOUCH of several keys have the store to
+    /// themselves, so that no other worker acts between two of the keys. With one worker they
+    /// always have.
+    pub several_keys_in_one_step: bool,
     /// Whether DEBUG commands are served; for test suites.
     pub debug_commands: bool,
     /// Whether SHUTDOWN is served.
@@ -54,6 +58,7 @@ impl Default for Settings {
             subscriptions_max: 65_536,
             mailbox_len_bytes_max: 32 << 20,
             tracking_keys_max: 1_000_000,
+            several_keys_in_one_step: false,
             debug_commands: false,
             shutdown_command: false,
             disabled_commands: Vec::new(),

@@ -5,6 +5,7 @@ use crucible_plugin_api::{Capabilities, Service};
 
 use crate::frame::Parser;
 use crate::timing::Timing;
+use crate::watch::Watch;
 
 /// A worker.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Worker {
     pub latest: u8,
     /// The crossing that is timed, if this one is.
     pub timing: Timing,
+    /// Commands of this crossing that may take long.
+    pub watch: Watch,
     /// Where RANDOMKEY goes on.
     pub random_cursor: u64,
     /// State of the pseudo random numbers.

@@ -432,3 +432,20 @@ fn debug_sleep_blocks_one_connection_only_and_only_when_allowed() {
     host.sweep();
     assert_eq!(a.take_output(), b"+OK\r\n+PONG\r\n");
 }
+
+#[test]
+fn a_message_reaches_the_subscribers_of_every_listener_over_the_store() {
+    let host = TestHost::new();
+    let store = host.backend::<ModelBackend>("{}");
+    let (one, two) = (host.protocol::<Resp>("{}", store), host.protocol::<Resp>("{}", store));
+    let (publisher, here, there) = (host.connect(one), host.connect(one), host.connect(two));
+    let _subscribed = here.ask(&command("SUBSCRIBE news"));
+    let _subscribed = there.ask(&command("PSUBSCRIBE n*"));
+    expect(&publisher, "PUBLISH news hi", ":2");
+    host.sweep();
+    assert_eq!(here.take_output(), reply("*3 $7 message $4 news $2 hi"));
+    assert_eq!(there.take_output(), reply("*4 $8 pmessage $2 n* $4 news $2 hi"));
+    expect(&publisher, "SPUBLISH news hi", ":0");
+    there.close();
+    expect(&publisher, "PUBLISH news hi", ":1");
+}

@@ -10,9 +10,14 @@ use crucible_resp::Resp;
 /// What a reader sees in the same sweep in which another connection runs `work`: replies to many
 /// times `look`.
 fn seen_beside(work: &[u8], prepare: &[&str], look: &str, workers: u32) -> Vec<u8> {
+    seen_under("{}", work, prepare, look, workers)
+}
+
+/// The same under settings.
+fn seen_under(settings: &str, work: &[u8], prepare: &[&str], look: &str, workers: u32) -> Vec<u8> {
     let test = TestHost::with(HostOptions { workers, ..Default::default() });
     let store = test.backend::<ModelBackend>("{}");
-    let resp = test.protocol::<Resp>("{}", store);
+    let resp = test.protocol::<Resp>(settings, store);
     let (writer, reader) = (
         test.connect(resp),
         test.connect_as(resp, Peer { worker: workers - 1, ..Peer::default() }),
@@ -130,4 +135,45 @@ fn a_wrong_isolated_command_costs_one_error() {
     expect(&conn, "EXEC", "-ERR EXEC without MULTI");
     expect(&conn, "COPY a b WHAT", "-ERR syntax error");
     expect(&conn, "PING", "+PONG");
+}
+
+#[test]
+fn several_keys_are_one_step_where_the_settings_ask_for_it() {
+    // More keys than a round has operations.
+    let keys: Vec<String> = (0..200).map(|i| format!("k{i}")).collect();
+    let set = |value: &str| {
+        let pairs: Vec<String> = keys.iter().map(|k| format!("{k} {value}")).collect();
+        format!("MSET {}", pairs.join(" "))
+    };
+    let work = [command(&set("1")), command(&format!("DEL {}", keys.join(" ")))].concat().repeat(5);
+    let look = format!("EXISTS {}", keys.join(" "));
+    let settings = r#"{"several_keys_in_one_step": true}"#;
+    for workers in [1, 2] {
+        let seen = seen_under(settings, &work, &[], &look, workers);
+        let seen = String::from_utf8(seen).unwrap();
+        assert_eq!(seen.lines().count(), 300);
+        assert!(seen.lines().all(|n| n == ":0" || n == ":200"), "{workers} workers: {seen}");
+    }
+}
+
+#[test]
+fn sort_with_its_looks_at_other_keys_is_one_step() {
+    let mut work = Vec::new();
+    for i in 0..50 {
+        // Weights and answers change together.
+        work.extend(command(&format!("MSET w1 {i} w2 {} v1 {i} v2 {}", i + 1, i + 1)));
+        work.extend(command("SORT l BY w* GET v* STORE out"));
+    }
+    let prepare = ["RPUSH l 1 2", "MSET w1 0 w2 1 v1 0 v2 1", "SORT l BY w* GET v* STORE out"];
+    for workers in [1, 2] {
+        let seen = seen_beside(&work, &prepare, "SORT l BY w* GET w* GET v*", workers);
+        let replies: Vec<&[u8]> = seen.split(|b| *b == b'*').skip(1).collect();
+        assert_eq!(replies.len(), 300);
+        for reply in replies {
+            let text = String::from_utf8_lossy(reply).into_owned();
+            let values: Vec<&str> = text.lines().skip(2).step_by(2).collect();
+            let [w1, v1, w2, v2] = values[..] else { panic!("{text}") };
+            assert!(w1 == v1 && w2 == v2, "{workers} workers: {text}");
+        }
+    }
 }

@@ -70,6 +70,133 @@ fn config_knows_its_keys_and_refuses_the_rest() {
 }
 
 #[test]
+fn config_set_changes_what_can_change_all_or_nothing() {
+    let failed = |name: &str, why: &str| {
+        format!("-ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+    };
+    let (slow, bulk) = ("slowlog-log-slower-than", "proto-max-bulk-len");
+    let parts = "latency-tracking-info-percentiles";
+    let limit = "client-output-buffer-limit";
+    let memory = "argument must be between 1048576 and 4294967295 inclusive";
+    let whole = "argument couldn't be parsed into an integer";
+    let table = [
+        (format!("CONFIG SET {slow} 20000 slowlog-max-len 7"), "+OK".to_owned()),
+        ("CONFIG GET slowlog-max-len".into(), "*2 $15 slowlog-max-len $1 7".into()),
+        (
+            format!("CONFIG SET {slow} 5 nosuch 1"),
+            "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'".into(),
+        ),
+        (format!("CONFIG SET slowlog-max-len 9 {bulk} 10"), failed(bulk, memory)),
+        ("CONFIG GET slowlog-max-len".into(), "*2 $15 slowlog-max-len $1 7".into()),
+        (format!("CONFIG GET {slow}"), format!("*2 $23 {slow} $5 20000")),
+        (format!("CONFIG SET {slow} abc"), failed(slow, whole)),
+        (
+            format!("CONFIG SET {slow} -2"),
+            failed(slow, "argument must be between -1 and 9223372036854775807 inclusive"),
+        ),
+        (format!("CONFIG SET {bulk} x"), failed(bulk, "argument must be a memory value")),
+        (format!("CONFIG SET {bulk} 2mb"), "+OK".into()),
+        (format!("CONFIG GET {bulk}"), format!("*2 $18 {bulk} $7 2097152")),
+        ("CONFIG SET tracking-table-max-keys x".into(), failed("tracking-table-max-keys", whole)),
+        ("CONFIG SET tracking-table-max-keys 5".into(), "+OK".into()),
+        (
+            "CONFIG SET latency-tracking maybe".into(),
+            failed("latency-tracking", "argument must be 'yes' or 'no'"),
+        ),
+        (
+            format!("CONFIG SET {parts} 50~101"),
+            failed(parts, &format!("{parts} parameters should sit between [0.0,100.0]")),
+        ),
+        (format!("CONFIG SET {parts} a"), failed(parts, &format!("Invalid {parts} parameters"))),
+        (format!("CONFIG SET {parts} 50~99.95~100"), "+OK".into()),
+        (
+            format!("CONFIG SET {limit} pubsub~1"),
+            failed(limit, "Wrong number of arguments in buffer limit configuration."),
+        ),
+        (
+            format!("CONFIG SET {limit} foo~1~2~3"),
+            failed(limit, "Invalid client class specified in buffer limit configuration."),
+        ),
+        (
+            format!("CONFIG SET {limit} pubsub~x~2~3"),
+            failed(
+                limit,
+                "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
+            ),
+        ),
+        (
+            format!("CONFIG SET {limit} normal~1~0~0"),
+            failed(limit, "only the hard limit of the class pubsub can be changed here"),
+        ),
+        (format!("CONFIG SET {limit} pubsub~1mb~0~0"), "+OK".into()),
+        ("CONFIG SET save x".into(), failed("save", "can't set immutable config")),
+        ("CONFIG SET save ''".into(), "+OK".into()),
+        ("CONFIG SET save '' save ''".into(), failed("save", "duplicate parameter")),
+        (
+            "CONFIG SET maxmemory".into(),
+            "-ERR wrong number of arguments for 'config|set' command".into(),
+        ),
+    ];
+    let steps: Vec<(&str, &str)> = table.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    script(&steps).alone().run();
+    let (host, resp) = host("{}", "{}");
+    let conn = host.connect(resp);
+    let get = |what: &str| String::from_utf8(conn.ask(&command(what))).unwrap();
+    assert!(get("CONFIG GET slowlog-max-len").contains("128"));
+    let parts = format!("CONFIG SET {parts} 50~99.95~100");
+    expect(&conn, &parts, "+OK");
+    expect(&conn, "KEYS *", "*0");
+    let stats = get("INFO latencystats");
+    assert!(stats.contains("latency_percentiles_usec_keys:p50=") && stats.contains(",p99.95="));
+    expect(&conn, "CONFIG SET latency-tracking no", "+OK");
+    expect(&conn, "LATENCY HISTOGRAM keys", "*0");
+    assert!(!get("INFO latencystats").contains("keys"));
+}
+
+#[test]
+fn commands_have_the_names_that_the_settings_give_them() {
+    let settings = r#"{"disabled_commands": ["FLUSHALL", "Keys"],
+        "renamed_commands": {"CONFIG": "Secret", "get": "fetch"}}"#;
+    let unknown = |name: &str, args: &str| {
+        format!("-ERR unknown command '{name}', with args beginning with: {args}")
+    };
+    let table = [
+        ("SET k v", "+OK".to_owned()),
+        ("GET k", unknown("GET", "'k' ")),
+        ("fetch k", "$1 v".to_owned()),
+        ("FETCH k", "$1 v".to_owned()),
+        ("fetch", "-ERR wrong number of arguments for 'get' command".to_owned()),
+        ("MULTI", "+OK".to_owned()),
+        ("fetch k", "+QUEUED".to_owned()),
+        ("EXEC", "*1 $1 v".to_owned()),
+        ("flushall", unknown("flushall", "")),
+        ("KEYS *", unknown("KEYS", "'*' ")),
+        ("CONFIG GET save", unknown("CONFIG", "'GET' 'save' ")),
+        ("SECRET GET save", "*2 $4 save $0 ".to_owned()),
+        ("COMMAND INFO flushall keys get", "*3 $-1 $-1 $-1".to_owned()),
+        ("COMMAND GETKEYS fetch k", "*1 $1 k".to_owned()),
+        ("COMMAND GETKEYS get k", "-ERR Invalid command specified".to_owned()),
+    ];
+    let steps: Vec<(&str, &str)> = table.iter().map(|(a, b)| (*a, b.as_str())).collect();
+    script_with(settings, &steps).run();
+    let (host, resp) = host(settings, "{}");
+    let conn = host.connect(resp);
+    let list = String::from_utf8(conn.ask(&command("COMMAND LIST"))).unwrap();
+    assert!(list.contains("\r\nget\r\n") && !list.contains("\r\nflushall\r\n"), "{list}");
+    // A long value of a renamed SET still goes straight into the store, and only of that one.
+    let (host, resp) = common::host(r#"{"renamed_commands": {"SET": "put"}}"#, "{}");
+    let conn = host.connect(resp);
+    let long = "v".repeat(100_000);
+    let put = command(&format!("PUT k {long}"));
+    conn.send(&put[..50_000]);
+    conn.expect(&put[50_000..], b"+OK\r\n");
+    expect(&conn, "STRLEN k", ":100000");
+    let set = conn.ask(&command(&format!("SET k {long}")));
+    assert!(set.starts_with(b"-ERR unknown command 'SET'"));
+    expect(&conn, "STRLEN k", ":100000");
+}
+
+#[test]
 fn command_tells_what_is_served_and_only_that() {
     let (host, resp) = host("{}", r#"{"structures":false}"#);
     let conn = host.connect(resp);
@@ -196,6 +323,39 @@ fn commands_that_run_alone_are_timed() {
     expect(&conn, "SLOWLOG GET -1", "*0");
     expect(&conn, "SLOWLOG GET -2", "-ERR count should be greater than or equal to -1");
     expect(&conn, "SLOWLOG RESET", "+OK");
+}
+
+#[test]
+fn the_slowlog_keeps_commands_of_batches_when_it_watches_closely() {
+    let (host, resp) = host("{}", "{}");
+    let (conn, other) = (host.connect(resp), host.connect(resp));
+    expect(&conn, "CLIENT SETNAME me", "+OK");
+    expect(&conn, "CONFIG SET slowlog-log-slower-than 0", "+OK");
+    expect(&conn, "SLOWLOG RESET", "+OK");
+    let pipeline = [command("SET k v"), command("GET k"), command("PING")].concat();
+    conn.expect(&pipeline, b"+OK\r\n$1\r\nv\r\n+PONG\r\n");
+    expect(&conn, "MULTI", "+OK");
+    expect(&conn, "INCRBY n 5", "+QUEUED");
+    expect(&conn, "EXEC", "*1 :5");
+    expect(&conn, "CONFIG SET slowlog-log-slower-than 1000000", "+OK");
+    expect(&other, "SLOWLOG LEN", ":6");
+    let log = String::from_utf8(conn.ask(&command("SLOWLOG GET 100"))).unwrap();
+    let at = |words: &str| {
+        let lines: String = words.split(' ').map(|w| format!("${}\r\n{w}\r\n", w.len())).collect();
+        log.find(&lines).unwrap_or_else(|| panic!("{words} is missing in {log}"))
+    };
+    // Newest first, each command once, with its arguments; what was only gathered is not.
+    assert!(at("INCRBY n 5") < at("MULTI") && at("MULTI") < at("PING"));
+    assert!(at("PING") < at("GET k") && at("GET k") < at("SET k v"));
+    assert!(log.contains("$2\r\nme\r\n"), "the client's name: {log}");
+    // Nothing is slower than the new threshold; a wide command is watched but quick.
+    expect(&conn, "SLOWLOG RESET", "+OK");
+    let keys = (0..100).map(|i| format!("k{i}")).collect::<Vec<_>>().join(" ");
+    expect(&conn, &format!("EXISTS {keys}"), ":0");
+    expect(&conn, "SLOWLOG LEN", ":0");
+    expect(&conn, "CONFIG SET slowlog-log-slower-than -1", "+OK");
+    expect(&conn, "DBSIZE", ":2");
+    expect(&conn, "SLOWLOG LEN", ":0");
 }
 
 #[test]

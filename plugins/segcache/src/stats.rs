@@ -1,5 +1,6 @@
 //! What the backend says of itself, by section.
 //!
+//! * `items`: their number alone
 //! * `""`: the figures that every backend gives, then the store's counters
 //! * `segments`: occupancy by state, layer and TTL group
 //! * `mrc`: estimated miss ratios at other memory sizes
@@ -9,6 +10,7 @@ use cache_core::{Cache, STATE_NAMES};
 pub(crate) fn visit(cache: &Cache, policy: &str, section: &str, visit: &mut dyn FnMut(&str, &str)) {
     let mut say = |name: &str, value: u64| visit(name, &value.to_string());
     match section {
+        "items" => say("items", cache.items()),
         "" => {
             let stats = cache.stats();
             let c = &stats.counters;

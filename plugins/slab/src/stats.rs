@@ -1,5 +1,6 @@
 //! What the backend says of itself, by section.
 //!
+//! * `items`: their number alone
 //! * `""`: the figures that every backend gives, then the store's counters
 //! * `classes`: size, slabs, used and free slots of each class in use
 
@@ -11,6 +12,7 @@ use std::sync::atomic::Ordering;
 pub(crate) fn visit(store: &Store, section: &str, visit: &mut dyn FnMut(&str, &str)) {
     let mut say = |name: &str, value: u64| visit(name, &value.to_string());
     match section {
+        "items" => say("items", store.items()),
         "" => {
             let counters = || store.counters.iter().map(|worker| &**worker);
             let evicted: u64 = counters().map(|c| c.get(Count::evicted)).sum();

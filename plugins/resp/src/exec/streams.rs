@@ -29,9 +29,10 @@ fn value_index(command: Cmd) -> Option<usize> {
 }
 
 /// Begins to stream or to discard the pending bulk, if that is called for. `consumed` is where the
-/// bulk's bytes begin in the input of this `parse`.
+/// bulk's bytes begin in the input of this `parse`; `find` knows what commands are called here.
 pub fn begin<'a>(
     session: &mut Session,
+    find: impl Fn(&[u8]) -> Option<Cmd>,
     args: Args<'a, '_>,
     pending: Pending,
     consumed: usize,
@@ -41,7 +42,7 @@ pub fn begin<'a>(
     if pending.len_bytes < stream_len_bytes_min || args.is_empty() {
         return None;
     }
-    let command = Cmd::find(args.at(0))?;
+    let command = find(args.at(0))?;
     let plain = !session.is(mode::MULTI | mode::UNAUTHENTICATED | mode::SUBSCRIBED | mode::CLUSTER);
     let argc = pending.index + 1 + pending.more;
     let streams = plain

@@ -170,14 +170,30 @@ impl Client {
 #[derive(Debug)]
 pub struct Clients {
     env: Env,
-    mailbox_len_bytes_max: usize,
+    mailbox_len_bytes_max: AtomicU64,
     next_id: AtomicU64,
     all: Mutex<BTreeMap<u64, Arc<Client>>>,
 }
 
 impl Clients {
-    pub(super) fn new(env: Env, mailbox_len_bytes_max: usize) -> Self {
-        Clients { env, mailbox_len_bytes_max, next_id: AtomicU64::new(1), all: Mutex::default() }
+    pub(super) fn new(env: Env, mailbox_len_bytes_max: u64) -> Self {
+        Clients {
+            env,
+            mailbox_len_bytes_max: AtomicU64::new(mailbox_len_bytes_max),
+            next_id: AtomicU64::new(1),
+            all: Mutex::default(),
+        }
+    }
+
+    /// Most bytes of messages that wait for one connection: the hard limit of CONFIG's
+    /// `client-output-buffer-limit`, class pubsub. 0: no limit.
+    pub fn mailbox_len_bytes_max(&self) -> u64 {
+        self.mailbox_len_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Changes it.
+    pub fn set_mailbox_len_bytes_max(&self, bytes: u64) {
+        self.mailbox_len_bytes_max.store(bytes, Ordering::Relaxed);
     }
 
     /// Enters a connection.
@@ -238,6 +254,10 @@ impl Clients {
 
     /// Sends a message.
     pub fn send(&self, to: &Client, message: Message) {
+        let len_bytes_max = match self.mailbox_len_bytes_max() {
+            0 => u64::MAX,
+            bytes => bytes,
+        };
         let wake = {
             let mut mailbox = lock(&to.mailbox);
             let mailbox = mailbox.get_or_insert_default();
@@ -246,7 +266,7 @@ impl Clients {
             }
             let was_empty = mailbox.messages.is_empty();
             mailbox.len_bytes += message.len_bytes();
-            if mailbox.len_bytes > self.mailbox_len_bytes_max {
+            if mailbox.len_bytes as u64 > len_bytes_max {
                 mailbox.messages = VecDeque::new();
                 mailbox.overflowed = true;
                 true

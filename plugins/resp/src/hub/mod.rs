@@ -4,6 +4,7 @@
 //! else sits behind short locks that no lock is taken inside of, but a mailbox's.
 
 pub mod clients;
+pub mod live;
 pub mod pubsub;
 pub mod slowlog;
 pub mod stats;
@@ -14,6 +15,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crucible_plugin_api::Env;
+use crucible_plugin_api::channels::{ChannelMessage, Channels, PayloadKind};
+
+use crate::settings::Settings;
 
 /// Bits of [`Hub::attention`]: every command must look closer.
 pub mod attention {
@@ -21,6 +25,10 @@ pub mod attention {
     pub const MONITOR: u32 = 1;
     /// CLIENT PAUSE is on.
     pub const PAUSE: u32 = 1 << 1;
+    /// SLOWLOG watches every command.
+    pub const SLOWLOG: u32 = 1 << 2;
+    /// GET or SET has another name, or none.
+    pub const NAMES: u32 = 1 << 3;
 }
 
 /// Shared state of one plugin instance.
@@ -34,10 +42,14 @@ pub struct Hub {
     pub paused_until_ms: AtomicU64,
     /// 1 when only writes wait.
     pub pause_writes_only: AtomicU32,
+    /// Settings that CONFIG SET changes.
+    pub live: live::Live,
     /// Connections.
-    pub clients: clients::Clients,
+    pub clients: Arc<clients::Clients>,
     /// Channels.
-    pub pubsub: pubsub::Pubsub,
+    pub pubsub: Arc<pubsub::Pubsub>,
+    /// The way to listeners of other protocols over the store.
+    pub channels: Option<Channels>,
     /// Keys that clients cache.
     pub tracking: tracking::Tracking,
     /// Connections that wait for elements.
@@ -51,21 +63,40 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Empty shared state for `workers` workers.
-    pub fn new(env: Env, mailbox_len_bytes_max: usize, tracking_keys_max: usize) -> Self {
+    /// Empty shared state.
+    pub fn new(env: Env, settings: &Settings) -> Self {
         let workers = env.workers();
+        let mailbox_len_bytes_max = u64::from(settings.mailbox_len_bytes_max);
+        let clients = Arc::new(clients::Clients::new(env.clone(), mailbox_len_bytes_max));
+        let pubsub = Arc::new(pubsub::Pubsub::default());
+        let (to, names) = (Arc::clone(&clients), Arc::clone(&pubsub));
+        let channels = env.channels(move |message| {
+            names.publish(&to, message.shard, message.channel, message.payload)
+        });
         Hub {
-            clients: clients::Clients::new(env.clone(), mailbox_len_bytes_max),
+            live: live::Live::new(settings),
+            clients,
+            channels,
             env,
             attention: AtomicU32::new(0),
             paused_until_ms: AtomicU64::new(0),
             pause_writes_only: AtomicU32::new(0),
-            pubsub: pubsub::Pubsub::default(),
-            tracking: tracking::Tracking::new(tracking_keys_max),
+            pubsub,
+            tracking: tracking::Tracking::new(u64::from(settings.tracking_keys_max)),
             waiting: waiting::Waiting::default(),
             stats: stats::Stats::new(workers),
             slowlog: slowlog::Slowlog::default(),
             monitors: Mutex::default(),
+        }
+    }
+
+    /// Changes from which time on a command is slow, in microseconds; negative: none is.
+    pub fn watch_slower_than(&self, us: i64) {
+        self.slowlog.set_slower_than_us(us);
+        if (0..slowlog::CLOSE_WATCH_US).contains(&us) {
+            self.attention.fetch_or(attention::SLOWLOG, Ordering::Relaxed);
+        } else {
+            self.attention.fetch_and(!attention::SLOWLOG, Ordering::Relaxed);
         }
     }
 
@@ -85,6 +116,15 @@ impl Hub {
         } else {
             self.attention.fetch_or(attention::MONITOR, Ordering::Relaxed);
         }
+    }
+
+    /// Sends a message to everyone who listens, also through other listeners and protocols over the
+    /// store; returns how many.
+    pub fn publish(&self, shard: bool, channel: &[u8], payload: &[u8]) -> u64 {
+        let here = self.pubsub.publish(&self.clients, shard, channel, payload) as u64;
+        let kind = PayloadKind::Unknown;
+        let message = ChannelMessage { channel, payload, kind, shard };
+        here + self.channels.as_ref().map_or(0, |others| others.publish(message))
     }
 
     /// Shows a line to everyone who monitors.

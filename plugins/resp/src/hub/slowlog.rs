@@ -2,9 +2,11 @@
 //!
 //! What runs alone (walks over the keys, flushes, descriptions) is timed by `reply`, each call.
 //! Commands of the store run in batches, many connections at once: `timing` shares a batch's time
-//! out among them, for some of the batches. Only what runs alone can be an entry of the log.
+//! out among them, for some of the batches, and `watch` times the batches that have a command which
+//! may take long. Such a command is an entry with the time of its batch.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::table::Cmd;
@@ -13,11 +15,16 @@ use crate::table::Cmd;
 const ARGS_MAX: usize = 32;
 const ARG_LEN_BYTES_MAX: usize = 128;
 
-/// Most entries kept.
-const ENTRIES_MAX: usize = 128;
+/// Most entries kept, until CONFIG SET `slowlog-max-len` says otherwise.
+const ENTRIES_MAX: u64 = 128;
 
-/// A command that took longer than this is kept, in microseconds.
-pub const SLOWER_THAN_US: u64 = 10_000;
+/// A command that took longer than this is kept, in microseconds, until CONFIG SET
+/// `slowlog-log-slower-than` says otherwise.
+const SLOWER_THAN_US: i64 = 10_000;
+
+/// Below this threshold every command of the store is watched, not only those that may take long,
+/// in microseconds.
+pub const CLOSE_WATCH_US: i64 = 1000;
 
 /// A slow command.
 #[derive(Clone, Debug)]
@@ -80,17 +87,56 @@ struct State {
 }
 
 /// All slow commands and times.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Slowlog {
+    /// Negative: nothing is kept.
+    slower_than_us: AtomicI64,
+    entries_max: AtomicU64,
     state: Mutex<State>,
 }
 
+impl Default for Slowlog {
+    fn default() -> Self {
+        Slowlog {
+            slower_than_us: AtomicI64::new(SLOWER_THAN_US),
+            entries_max: AtomicU64::new(ENTRIES_MAX),
+            state: Mutex::default(),
+        }
+    }
+}
+
 impl Slowlog {
+    /// CONFIG's `slowlog-log-slower-than`.
+    pub fn slower_than_us(&self) -> i64 {
+        self.slower_than_us.load(Ordering::Relaxed)
+    }
+
+    /// Changes it.
+    pub fn set_slower_than_us(&self, us: i64) {
+        self.slower_than_us.store(us, Ordering::Relaxed);
+    }
+
+    /// CONFIG's `slowlog-max-len`.
+    pub fn entries_max(&self) -> u64 {
+        self.entries_max.load(Ordering::Relaxed)
+    }
+
+    /// Changes it; what is over it goes.
+    pub fn set_entries_max(&self, entries: u64) {
+        self.entries_max.store(entries, Ordering::Relaxed);
+        self.lock().entries.truncate(usize::try_from(entries).unwrap_or(usize::MAX));
+    }
+
+    /// Whether a command that took so long is kept.
+    pub fn is_slow(&self, took_us: u64) -> bool {
+        u64::try_from(self.slower_than_us()).is_ok_and(|least_us| took_us >= least_us)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A command took so long.
+    /// A command that ran alone took so long.
     pub fn took(
         &self,
         command: Cmd,
@@ -99,18 +145,21 @@ impl Slowlog {
         args: &[&[u8]],
         who: impl FnOnce() -> (String, String),
     ) {
-        let mut state = self.lock();
-        state.times.entry(command as u8).or_default().add(1, took_us.saturating_mul(1000));
-        if took_us < SLOWER_THAN_US {
-            return;
+        let ns = took_us.saturating_mul(1000);
+        self.lock().times.entry(command as u8).or_default().add(1, ns);
+        if self.is_slow(took_us) {
+            self.keep(took_us, at_s, cut(args), who());
         }
+    }
+
+    /// Makes an entry.
+    pub fn keep(&self, took_us: u64, at_s: u64, args: Vec<Vec<u8>>, who: (String, String)) {
+        let mut state = self.lock();
         let id = state.next_id;
         state.next_id += 1;
-        let (addr, name) = who();
-        if state.entries.len() == ENTRIES_MAX {
-            state.entries.pop_back();
-        }
-        state.entries.push_front(Entry { id, at_s, took_us, args: cut(args), addr, name });
+        let ((addr, name), entries) = (who, &mut state.entries);
+        entries.push_front(Entry { id, at_s, took_us, args, addr, name });
+        entries.truncate(usize::try_from(self.entries_max()).unwrap_or(usize::MAX));
     }
 
     /// Commands that ran together took so long each.
@@ -154,20 +203,60 @@ impl Slowlog {
 
 /// Arguments cut to what an entry keeps, with a note on what is left out.
 fn cut(args: &[&[u8]]) -> Vec<Vec<u8>> {
-    let mut out: Vec<Vec<u8>> = Vec::new();
-    for (i, arg) in args.iter().enumerate() {
-        if i == ARGS_MAX - 1 && args.len() > ARGS_MAX {
-            out.push(format!("... ({} more arguments)", args.len() - i).into_bytes());
-            break;
+    let mut cut = Cut::default();
+    let (start, n) = cut.add(args.iter().copied(), args.len());
+    cut.args(start, n)
+}
+
+/// Arguments of many commands, cut to what entries keep, one behind the other in one buffer.
+#[derive(Debug, Default)]
+pub struct Cut {
+    bytes: Vec<u8>,
+}
+
+impl Cut {
+    /// Adds a command's arguments; where they begin, and how many there are.
+    pub fn add<'a>(&mut self, args: impl Iterator<Item = &'a [u8]>, argc: usize) -> (usize, usize) {
+        let start = self.bytes.len();
+        let note = argc > ARGS_MAX;
+        let n = if note { ARGS_MAX - 1 } else { argc };
+        for arg in args.take(n) {
+            let kept = &arg[..arg.len().min(ARG_LEN_BYTES_MAX)];
+            self.bytes.extend_from_slice(&(arg.len() as u32).to_ne_bytes());
+            self.bytes.extend_from_slice(kept);
         }
-        let mut kept = arg[..arg.len().min(ARG_LEN_BYTES_MAX)].to_vec();
-        if arg.len() > ARG_LEN_BYTES_MAX {
-            let more = arg.len() - ARG_LEN_BYTES_MAX;
-            kept.extend_from_slice(format!("... ({more} more bytes)").as_bytes());
+        if note {
+            let text = format!("... ({} more arguments)", argc - n);
+            self.bytes.extend_from_slice(&(text.len() as u32).to_ne_bytes());
+            self.bytes.extend_from_slice(text.as_bytes());
         }
-        out.push(kept);
+        (start, n + usize::from(note))
     }
-    out
+
+    /// The `n` arguments that begin there.
+    pub fn args(&self, start: usize, n: usize) -> Vec<Vec<u8>> {
+        let mut rest = &self.bytes[start..];
+        let mut args = Vec::with_capacity(n);
+        while args.len() < n
+            && let Some((len, behind)) = rest.split_first_chunk::<4>()
+        {
+            let len = u32::from_ne_bytes(*len) as usize;
+            let (kept, behind) = behind.split_at(len.min(ARG_LEN_BYTES_MAX));
+            let mut arg = kept.to_vec();
+            if len > ARG_LEN_BYTES_MAX {
+                let more = len - ARG_LEN_BYTES_MAX;
+                arg.extend_from_slice(format!("... ({more} more bytes)").as_bytes());
+            }
+            args.push(arg);
+            rest = behind;
+        }
+        args
+    }
+
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
 }
 
 #[cfg(test)]
@@ -183,9 +272,9 @@ mod tests {
         let long = [b'x'; 200];
         let args: Vec<&[u8]> = vec![&long; 40];
         for _ in 0..200 {
-            log.took(Cmd::Keys, SLOWER_THAN_US, 1, &args, who);
+            log.took(Cmd::Keys, SLOWER_THAN_US as u64, 1, &args, who);
         }
-        assert_eq!(log.len(), ENTRIES_MAX);
+        assert_eq!(log.len() as u64, ENTRIES_MAX);
         let entry = &log.latest(1)[0];
         assert_eq!((entry.id, entry.args.len()), (199, 32));
         assert!(entry.args[0].ends_with(b"... (72 more bytes)"));
@@ -199,7 +288,15 @@ mod tests {
         assert_eq!((get.percentile_us(0.5), get.percentile_us(0.99)), (1, 1));
         assert_eq!(get.percentile_us(0.999), 4096);
         assert!((get.each_us() - 30.2475).abs() < 1e-9, "{}", get.each_us());
+        log.set_entries_max(3);
+        assert_eq!((log.len(), log.latest(9)[2].id), (3, 197));
         log.reset();
         assert!(log.is_empty());
+        log.set_slower_than_us(-1);
+        log.took(Cmd::Keys, 1 << 40, 1, &args, who);
+        assert!(log.is_empty(), "negative: nothing is slow");
+        log.set_slower_than_us(0);
+        log.took(Cmd::Keys, 0, 1, &[b"KEYS", b"*"], who);
+        assert_eq!(log.latest(1)[0].args, [b"KEYS".to_vec(), b"*".to_vec()]);
     }
 }

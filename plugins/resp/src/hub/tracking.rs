@@ -5,7 +5,7 @@
 //! read, and when key events arrive.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clients::{Client, Clients, Message};
@@ -32,15 +32,29 @@ pub struct Tracker {
 /// All tracked keys.
 #[derive(Debug)]
 pub struct Tracking {
-    keys_max: usize,
+    keys_max: AtomicU64,
     /// Number of trackers, for a look without the lock.
     active: AtomicUsize,
     table: Mutex<Table>,
 }
 
 impl Tracking {
-    pub(super) fn new(keys_max: usize) -> Self {
-        Tracking { keys_max, active: AtomicUsize::new(0), table: Mutex::default() }
+    pub(super) fn new(keys_max: u64) -> Self {
+        Tracking {
+            keys_max: AtomicU64::new(keys_max),
+            active: AtomicUsize::new(0),
+            table: Mutex::default(),
+        }
+    }
+
+    /// CONFIG's `tracking-table-max-keys`; 0: no limit.
+    pub fn keys_max(&self) -> u64 {
+        self.keys_max.load(Ordering::Relaxed)
+    }
+
+    /// Changes it, for the next key that is read.
+    pub fn set_keys_max(&self, keys: u64) {
+        self.keys_max.store(keys, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -72,9 +86,13 @@ impl Tracking {
     /// A client has read a key.
     pub fn read(&self, clients: &Clients, id: u64, key: &[u8]) {
         let mut table = self.lock();
-        if table.keys.len() >= self.keys_max && !table.keys.contains_key(key) {
-            let some: Vec<Arc<[u8]>> =
-                table.keys.keys().take(self.keys_max.div_ceil(2)).cloned().collect();
+        let keys_max = match self.keys_max() {
+            0 => u64::MAX,
+            keys => keys,
+        };
+        if table.keys.len() as u64 >= keys_max && !table.keys.contains_key(key) {
+            let half = table.keys.len().div_ceil(2);
+            let some: Vec<Arc<[u8]>> = table.keys.keys().take(half).cloned().collect();
             for key in some {
                 invalidate(&mut table, clients, &key, 0);
             }

@@ -1,22 +1,19 @@
-//! INFO, CONFIG and MEMORY STATS: facts under the names that exporters read. What this server has
+//! INFO, LATENCY HISTOGRAM and MEMORY STATS: facts under the names that exporters read. What this server has
 //! no fact for is left out rather than made up.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crucible_plugin_api::Status;
-
 use super::Cx;
 use super::connection::REDIS_VERSION;
-use crate::error::{Refusal, quote};
-use crate::glob;
-use crate::number::parse_u64;
+use crate::hub::slowlog::Times;
 use crate::table::Cmd;
 use crate::write::{Sink, Writer};
 
-type Facts = BTreeMap<String, String>;
+pub(super) type Facts = BTreeMap<String, String>;
 
-fn host(cx: &Cx<'_, '_>) -> Facts {
+/// What the host tells.
+pub(super) fn host(cx: &Cx<'_, '_>) -> Facts {
     let mut facts = Facts::new();
     cx.resp.hub.env.host_stats(&mut |name, value| {
         facts.insert(name.to_owned(), value.to_owned());
@@ -24,7 +21,8 @@ fn host(cx: &Cx<'_, '_>) -> Facts {
     facts
 }
 
-fn backend(cx: &Cx<'_, '_>) -> Facts {
+/// What the backend tells.
+pub(super) fn backend(cx: &Cx<'_, '_>) -> Facts {
     let mut facts = Facts::new();
     cx.worker.service.backend_stats("", &mut |name, value| {
         facts.insert(name.to_owned(), value.to_owned());
@@ -32,7 +30,8 @@ fn backend(cx: &Cx<'_, '_>) -> Facts {
     facts
 }
 
-fn number(facts: &Facts, name: &str) -> u64 {
+/// A fact as a number; 0 without it.
+pub(super) fn number(facts: &Facts, name: &str) -> u64 {
     facts.get(name).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
@@ -42,16 +41,26 @@ fn either(facts: &Facts, names: [&str; 2]) -> u64 {
 }
 
 /// The port that this client came through.
-fn port(cx: &Cx<'_, '_>, host: &Facts) -> u64 {
+pub(super) fn port(cx: &Cx<'_, '_>, host: &Facts) -> u64 {
     match cx.session.client.local {
         Some(local) => u64::from(local.port()),
         None => number(host, "tcp_port"),
     }
 }
 
-/// One number of the backend, 0 when it has none of that name.
-pub(super) fn backend_number(cx: &Cx<'_, '_>, name: &str) -> u64 {
-    number(&backend(cx), name)
+/// How many keys there are.
+pub(super) fn items(cx: &Cx<'_, '_>) -> u64 {
+    let ask = |section: &str| {
+        let mut found = None;
+        cx.worker.service.backend_stats(section, &mut |name, value| {
+            if name == "items" {
+                found = value.parse().ok();
+            }
+        });
+        found
+    };
+    // Not every backend knows the short way.
+    ask("items").or_else(|| ask("")).unwrap_or(0)
 }
 
 /// Bytes as people read them.
@@ -127,14 +136,19 @@ fn section(cx: &Cx<'_, '_>, name: &str, host: &Facts, backend: &Facts) -> Lines 
             let errors = cx.resp.hub.stats.errors().into_iter();
             errors.map(|(code, n)| (format!("errorstat_{code}"), format!("count={n}"))).collect()
         }
-        "latencystats" => Cmd::all()
-            .filter_map(|command| Some((command, cx.resp.hub.slowlog.times(command)?)))
-            .map(|(command, times)| {
-                let [half, most, nearly_all] = [0.5, 0.99, 0.999].map(|p| times.percentile_us(p));
-                let name = format!("latency_percentiles_usec_{}", command.spec().name);
-                (name, format!("p50={half}.000,p99={most}.000,p99.9={nearly_all}.000"))
-            })
-            .collect(),
+        "latencystats" => {
+            let percentiles = cx.resp.hub.live.percentiles();
+            timed(cx)
+                .map(|(command, times)| {
+                    let each: Vec<String> = percentiles
+                        .iter()
+                        .map(|p| format!("p{p}={}.000", times.percentile_us(p / 100.0)))
+                        .collect();
+                    let name = format!("latency_percentiles_usec_{}", command.spec().name);
+                    (name, each.join(","))
+                })
+                .collect()
+        }
         "cluster" => {
             lines(&[("cluster_enabled", if cx.resp.cluster.is_some() { "1" } else { "0" })])
         }
@@ -144,6 +158,13 @@ fn section(cx: &Cx<'_, '_>, name: &str, host: &Facts, backend: &Facts) -> Lines 
         },
         _ => Lines::new(),
     }
+}
+
+/// Commands with times, unless nothing is to be told of times.
+fn timed<'x>(cx: &'x Cx<'_, '_>) -> impl Iterator<Item = (Cmd, Times)> + 'x {
+    let tells = cx.resp.hub.live.tells_latency();
+    let times = |command| Some((command, cx.resp.hub.slowlog.times(command)?));
+    Cmd::all().filter(move |_| tells).filter_map(times)
 }
 
 fn lines(pairs: &[(&str, &str)]) -> Lines {
@@ -211,7 +232,8 @@ fn memory(host: &Facts, backend: &Facts) -> Lines {
     out
 }
 
-fn policy(backend: &Facts) -> &str {
+/// The eviction policy.
+pub(super) fn policy(backend: &Facts) -> &str {
     backend.get("policy").map_or("unknown", String::as_str)
 }
 
@@ -272,11 +294,8 @@ pub(super) fn histogram<S: Sink + ?Sized>(
     w: &mut Writer<'_, S>,
 ) {
     let wanted =
-        |command: &Cmd| names.is_empty() || names.iter().any(|n| Cmd::find(n) == Some(*command));
-    let timed: Vec<_> = Cmd::all()
-        .filter(wanted)
-        .filter_map(|command| Some((command, cx.resp.hub.slowlog.times(command)?)))
-        .collect();
+        |command: &Cmd| names.is_empty() || names.iter().any(|n| cx.resp.find(n) == Some(*command));
+    let timed: Vec<_> = timed(cx).filter(|(command, _)| wanted(command)).collect();
     w.map(timed.len());
     for (command, times) in timed {
         w.bulk(command.spec().name.as_bytes());
@@ -314,132 +333,12 @@ pub(super) fn memory_stats<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer
     }
 }
 
-/// Settings as CONFIG GET names them.
-fn settings(cx: &Cx<'_, '_>) -> Vec<(&'static str, String)> {
-    let (host, backend) = (host(cx), backend(cx));
-    let own = &cx.resp.settings;
-    let yes_no = |on: bool| if on { "yes" } else { "no" }.to_owned();
-    let mut out = vec![
-        ("appendonly", "no".to_owned()),
-        ("client-query-buffer-limit", own.request_len_bytes_max.to_string()),
-        ("cluster-enabled", yes_no(cx.resp.cluster.is_some())),
-        ("databases", "1".to_owned()),
-        ("enable-debug-command", yes_no(own.debug_commands)),
-        ("maxmemory", number(&backend, "memory_limit_bytes").to_string()),
-        ("maxmemory-policy", policy(&backend).to_owned()),
-        ("port", port(cx, &host).to_string()),
-        ("proto-max-bulk-len", own.bulk_len_bytes_max.to_string()),
-        ("save", String::new()),
-        ("slowlog-log-slower-than", crate::hub::slowlog::SLOWER_THAN_US.to_string()),
-        ("tracking-table-max-keys", own.tracking_keys_max.to_string()),
-    ];
-    out.push(("io-threads", cx.resp.hub.env.workers().to_string()));
-    if let Some(max) = host.get("connections_max") {
-        out.push(("maxclients", max.clone()));
-    }
-    out
-}
-
-/// CONFIG and its subcommands.
-pub(super) fn config<S: Sink + ?Sized>(
-    cx: &mut Cx<'_, '_>,
-    sub: &str,
-    args: &[&[u8]],
-    w: &mut Writer<'_, S>,
-) {
-    match sub {
-        "get" => {
-            let all = settings(cx);
-            let chosen: Vec<_> = all
-                .iter()
-                .filter(|(name, _)| {
-                    args[2..].iter().any(|p| glob::matches_ignoring_case(p, name.as_bytes()))
-                })
-                .collect();
-            w.map(chosen.len());
-            for (name, value) in chosen {
-                w.bulk(name.as_bytes());
-                w.bulk(value.as_bytes());
-            }
-        }
-        "set" => set(cx, args, w),
-        "resetstat" => {
-            cx.resp.hub.stats.reset();
-            cx.resp.hub.slowlog.reset_times();
-            w.ok();
-        }
-        _ => cx.error(w, "ERR The server is running without a config file"),
-    }
-}
-
-/// A size with Redis' units: 1k is 1000 bytes, 1kb is 1024.
-fn parse_size(text: &[u8]) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.iter().take_while(|b| b.is_ascii_digit()).count();
-    let factor: u64 = match &lower[digits..] {
-        b"" | b"b" => 1,
-        b"k" => 1000,
-        b"kb" => 1 << 10,
-        b"m" => 1_000_000,
-        b"mb" => 1 << 20,
-        b"g" => 1_000_000_000,
-        b"gb" => 1 << 30,
-        _ => return None,
-    };
-    parse_u64(&lower[..digits])?.checked_mul(factor)
-}
-
-fn set<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, args: &[&[u8]], w: &mut Writer<'_, S>) {
-    if !args.len().is_multiple_of(2) {
-        return cx.refuse(w, &Refusal::Arity("config|set".to_owned()));
-    }
-    let known = settings(cx);
-    for pair in args[2..].chunks_exact(2) {
-        let (name, value) = (quote(pair[0]).to_ascii_lowercase(), pair[1]);
-        let failed = |why: &str| {
-            format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
-        };
-        let Some((_, now)) = known.iter().find(|(n, _)| *n == name) else {
-            let text =
-                format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'");
-            return cx.error(w, &text);
-        };
-        if name == "maxmemory" {
-            let Some(bytes) = parse_size(value) else {
-                return cx.error(w, &failed("argument must be a memory value"));
-            };
-            match cx.worker.service.set_memory_limit(bytes) {
-                Status::OK => {}
-                Status::UNSUPPORTED => {
-                    return cx.error(w, &failed("this backend's memory is fixed at start"));
-                }
-                _ => return cx.error(w, &failed("the backend refuses this limit")),
-            }
-        } else if now.as_bytes() != value {
-            return cx.error(w, &failed("can't set immutable config"));
-        }
-    }
-    w.ok();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_follow_the_units_of_redis() {
-        for (text, bytes) in [
-            ("100", Some(100)),
-            ("1k", Some(1000)),
-            ("1KB", Some(1024)),
-            ("2mb", Some(2 << 20)),
-            ("1g", Some(1_000_000_000)),
-            ("1tb", None),
-            ("-1", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_size(text.as_bytes()), bytes, "{text}");
-        }
+    fn bytes_are_told_as_people_read_them() {
         assert_eq!((human(10), human(2048)), ("10B".into(), "2.00K".into()));
     }
 }

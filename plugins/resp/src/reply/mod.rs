@@ -3,13 +3,17 @@
 //! Called once per ticket, in the order of the commands. Rooms below answer commands that need no
 //! store; multi-step commands queue their next step here.
 
+pub mod client;
 pub mod cluster;
+pub mod config;
 pub mod connection;
 pub mod info;
+pub mod listing;
 pub mod pubsub;
 pub mod scan;
 pub mod server;
 pub mod steps;
+pub mod tracking;
 pub mod transaction;
 
 use crucible_plugin_api::{After, ItemKind, Op, Queue, Status};

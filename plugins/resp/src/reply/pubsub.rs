@@ -128,9 +128,8 @@ pub(super) fn publish<S: Sink + ?Sized>(
     args: &[&[u8]],
     w: &mut Writer<'_, S>,
 ) {
-    let hub = &cx.resp.hub;
-    let shard = command == Cmd::Spublish;
-    w.int(hub.pubsub.publish(&hub.clients, shard, args[1], args[2]) as i64);
+    let reached = cx.resp.hub.publish(command == Cmd::Spublish, args[1], args[2]);
+    w.int(reached as i64);
 }
 
 /// PUBSUB and its subcommands.

@@ -132,7 +132,7 @@ pub(super) fn keys<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, pattern: &[u8], w: &mu
 
 /// RANDOMKEY: one of the next few keys of a walk that goes on from call to call.
 pub(super) fn random_key<S: Sink + ?Sized>(cx: &mut Cx<'_, '_>, w: &mut Writer<'_, S>) {
-    if super::info::backend_number(cx, "items") == 0 {
+    if super::info::items(cx) == 0 {
         return w.null();
     }
     let mut rounds = 0;

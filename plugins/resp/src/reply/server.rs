@@ -3,7 +3,7 @@
 
 use crucible_plugin_api::{After, Op, Status};
 
-use super::{Cx, carried, cluster, connection, info, pubsub, scan, transaction};
+use super::{Cx, carried, client, cluster, config, connection, info, pubsub, scan, transaction};
 use crate::error::Refusal;
 use crate::exec::keys::subcommand;
 use crate::frame::{Args, Span};
@@ -23,7 +23,9 @@ pub(super) fn run<'a, S: Sink + ?Sized>(
     let began = std::time::Instant::now();
     let after = dispatch(cx, command, &args, w);
     let took = began.elapsed();
-    cx.worker.timing.ran_alone(command, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    cx.worker.timing.ran_alone(command, took_ns);
+    cx.worker.watch.ran_alone(took_ns);
     if !command.spec().is(flag::SKIP_SLOWLOG) && command != Cmd::Auth && command != Cmd::Hello {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let client = &cx.session.client;
@@ -66,7 +68,7 @@ fn dispatch<S: Sink + ?Sized>(
         Cmd::Auth => connection::auth(cx, args, w),
         Cmd::Select => connection::select(cx, args, w),
         Cmd::Reset => connection::reset(cx, w),
-        Cmd::Client => return connection::client(cx, sub, args, w),
+        Cmd::Client => return client::client(cx, sub, args, w),
         Cmd::Quit => {
             w.ok();
             return After::Close;
@@ -88,7 +90,7 @@ fn dispatch<S: Sink + ?Sized>(
         Cmd::Randomkey => scan::random_key(cx, w),
         Cmd::Command => describe_commands(cx, sub, args, w),
         Cmd::Info => info::info(cx, args, w),
-        Cmd::Config => info::config(cx, sub, args, w),
+        Cmd::Config => config::config(cx, sub, args, w),
         Cmd::Cluster => cluster::run(cx, sub, args, w),
         Cmd::Asking | Cmd::Readonly | Cmd::Readwrite => cluster::mode(cx, command, w),
         Cmd::Debug => return debug(cx, args, w),
@@ -134,7 +136,7 @@ fn plain<S: Sink + ?Sized>(
     w: &mut Writer<'_, S>,
 ) {
     match (command, sub) {
-        (Cmd::Dbsize, _) => w.int(info::backend_number(cx, "items") as i64),
+        (Cmd::Dbsize, _) => w.int(info::items(cx) as i64),
         (Cmd::Flushall | Cmd::Flushdb, _) => flush(cx, args, w),
         (Cmd::Time, _) => {
             let now = std::time::SystemTime::now();
@@ -375,7 +377,7 @@ fn describe_commands<S: Sink + ?Sized>(
             Some(at) => (&name[..at], Some(&name[at + 1..])),
             None => (name, None),
         };
-        let command = Cmd::find(name).filter(|c| served.contains(c))?;
+        let command = cx.resp.find(name).filter(|c| served.contains(c))?;
         match sub {
             None => Some((command, None)),
             Some(sub) => command.spec().sub(sub).map(|sub| (command, Some(sub))),
@@ -499,7 +501,7 @@ fn keys_of<S: Sink + ?Sized>(
     w: &mut Writer<'_, S>,
 ) {
     let asked = &args[2..];
-    let Some(command) = Cmd::find(asked[0]) else {
+    let Some(command) = cx.resp.find(asked[0]) else {
         return cx.error(w, "ERR Invalid command specified");
     };
     if !crate::table::arity_fits(command.spec().arity, asked.len()) {

@@ -123,8 +123,8 @@ pub(crate) fn go_on(cx: &mut Cx<'_, '_>) {
     // A skipped transaction must know its last reply.
     let one_by_one = cx.worker.is_async() || cx.session.is(mode::REPLY_SKIP);
     for _ in 0..if one_by_one { 1 } else { ROUND_COMMANDS_MAX } {
-        let Some((command, words)) = running.left.pop_front() else { break };
-        let barrier = cx.resp.push_owned(cx.worker, command, &words, cx.queue);
+        let Some(command) = running.left.pop_front() else { break };
+        let barrier = cx.resp.push_owned(cx.worker, cx.session, &command, cx.queue);
         cx.followed_up = true;
         if barrier {
             if !running.left.is_empty() {

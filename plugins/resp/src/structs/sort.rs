@@ -1,7 +1,7 @@
 //! SORT and SORT_RO, in rounds: the elements, their weights, what is answered instead of them, and
 //! the list that keeps the result.
 //!
-//! The rounds are not one step: other connections may write the keys between them.
+//! The store is its own from the first round to the last, so that nobody writes between them.
 
 use crucible_plugin_api::{Element, Op, Status, StructFlags as Flag, StructOp};
 

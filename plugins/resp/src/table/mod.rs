@@ -293,6 +293,11 @@ impl Cmd {
         &TABLE[self as usize]
     }
 
+    /// The command of a row.
+    pub const fn at(row: usize) -> Cmd {
+        rows::ALL[row]
+    }
+
     /// All commands, in table order.
     pub fn all() -> impl Iterator<Item = Cmd> {
         (0..TABLE.len()).map(|i| rows::ALL[i])

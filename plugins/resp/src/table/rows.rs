@@ -113,8 +113,8 @@ commands! {
     Renamenx "renamenx" 3, W|F|ISO, Keys::of(1, 2, 1), RW|ACC|DEL, Generic, "1.0.0", Store, "key newkey", "Gives a value another key when that is absent", &[];
     Restore "restore" -4, W|OOM, K1, OW|UPD, Generic, "2.6.0", Store, "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]", "Stores a value that DUMP serialized", &[];
     Scan "scan" -2, R, NO, 0, Generic, "2.8.0", Scan, "cursor [MATCH pattern] [COUNT count] [TYPE type]", "Walks over the keys in steps", &[];
-    Sort "sort" -2, W|OOM|MV, K1, RO|ACC, Generic, "1.0.0", Structure(List), "key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA] [STORE destination]", "Sorts the elements of a list, set or sorted set, and may store the result", &[];
-    SortRo "sort_ro" -2, R|MV, K1, RO|ACC, Generic, "7.0.0", Structure(List), "key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA]", "Sorts the elements of a list, set or sorted set", &[];
+    Sort "sort" -2, W|OOM|MV|ISO, K1, RO|ACC, Generic, "1.0.0", Structure(List), "key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA] [STORE destination]", "Sorts the elements of a list, set or sorted set, and may store the result", &[];
+    SortRo "sort_ro" -2, R|MV|ISO, K1, RO|ACC, Generic, "7.0.0", Structure(List), "key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC|DESC] [ALPHA]", "Sorts the elements of a list, set or sorted set", &[];
     Touch "touch" -2, R|F, KS, RO, Generic, "3.2.1", Store, "key [key ...]", "Marks keys as used and counts those present", &[];
     Ttl "ttl" 2, R|F, K1, RO|ACC, Generic, "1.0.0", Store, "key", "The time to live in seconds", &[];
     Type "type" 2, R|F, K1, RO, Generic, "1.0.0", Store, "key", "The kind of a value", &[];

@@ -4,11 +4,12 @@
 use crucible_plugin_testkit::{Conn, ModelBackend, Script, TestHost};
 use crucible_resp::Resp;
 
-/// A command of words split at blanks; `''` is the empty word.
+/// A command of words split at blanks; `''` is the empty word, `~` a blank inside one.
 pub fn command(line: &str) -> Vec<u8> {
     let words: Vec<&str> = line.split(' ').map(|w| if w == "''" { "" } else { w }).collect();
     let mut out = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
+        let word = word.replace('~', " ");
         out.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
     }
     out
