@@ -1,0 +1,40 @@
+//! Sets.
+
+use crucible_plugin_api::{Op, StructOp};
+
+use super::{Call, Collection, Collection as C, proto};
+use crate::status::{Failure, code};
+
+pub(super) fn queue<T>(what: Collection, mut call: Call<'_, '_, T>) -> Result<(), Failure> {
+    match what {
+        C::SetFetch => return call.by_name(StructOp::SET_MEMBERS),
+        C::SetLength => return call.by_name(StructOp::SET_LEN),
+        C::SetContains => return call.by_words(StructOp::SET_HAS).map(drop),
+        C::SetSample | C::SetPop => {
+            let request: proto::Some = call.request()?;
+            let key = call.key(&request.name)?;
+            let count = i64::try_from(request.count).unwrap_or(i64::MAX);
+            let op = if what == C::SetSample { StructOp::SET_RANDOM } else { StructOp::SET_POP };
+            call.push(Op::structure(op, key).numbers(count, 0));
+        }
+        C::SetUnion => {
+            let request: proto::Add = call.request()?;
+            let key = call.key(&request.name)?;
+            let at = call.deadline(request.ttl_milliseconds)?;
+            let args = call.words(&request.words)?;
+            let op = Op::structure(StructOp::SET_ADD, key).args(args);
+            call.push_lasting(op, at, request.refresh_ttl);
+        }
+        _ => {
+            let request: proto::SetDifference = call.request()?;
+            let key = call.key(&request.name)?;
+            let Some(taken) = request.subtrahend else {
+                let message = "SetDifference is served with a subtrahend";
+                return Err(Failure::new(code::UNIMPLEMENTED, message));
+            };
+            let named = (taken.set.map(|set| set.words), taken.identity.is_some());
+            call.take_out(key, named, (StructOp::SET_REMOVE, StructOp::SET_LEN))?;
+        }
+    }
+    Ok(())
+}
