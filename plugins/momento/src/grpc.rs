@@ -15,10 +15,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
 use h2::server::{Connection, Handshake, SendResponse};
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
+use crate::deadline;
 use crate::rpc::{FRAME_HEADER_LEN, Messages};
 use crate::status::{Failure, code};
 use crate::wire::Wire;
@@ -64,9 +65,52 @@ impl std::fmt::Debug for Answer {
     }
 }
 
+/// A response that goes on.
+pub(crate) struct Stream(SendStream<Bytes>);
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stream")
+    }
+}
+
+impl Stream {
+    /// Sends the head; `None`: the peer has ended it already.
+    pub(crate) fn begin(answer: Answer) -> Option<Self> {
+        let mut answer = answer.0;
+        answer.send_response(headed(), false).ok().map(Self)
+    }
+
+    /// Whether the peer takes so many bytes now.
+    pub(crate) fn has_room(&mut self, bytes: usize) -> bool {
+        self.0.reserve_capacity(bytes);
+        self.0.capacity() >= bytes
+    }
+
+    /// Sends a message; false: the peer has ended the stream.
+    pub(crate) fn send(&mut self, message: BytesMut) -> bool {
+        self.0.send_data(framed(message), false).is_ok()
+    }
+
+    /// Whether the peer has ended it.
+    pub(crate) fn is_reset(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        self.0.poll_reset(&mut context).is_ready()
+    }
+
+    /// Ends it with a status.
+    pub(crate) fn end(mut self, failure: &Failure) {
+        let mut trailers = HeaderMap::with_capacity(2);
+        status_into(&mut trailers, failure);
+        let _gone_is_fine = self.0.send_trailers(trailers);
+    }
+}
+
 /// A request whose body is still arriving.
 struct Incoming {
     request: Request<()>,
+    /// When its client stops waiting, unix milliseconds.
+    deadline_ms: Option<u64>,
     body: RecvStream,
     buffer: BytesMut,
     answer: SendResponse<Bytes>,
@@ -85,6 +129,7 @@ pub(crate) struct Grpc {
     incoming: Vec<Incoming>,
     buffered: usize,
     limits: Limits,
+    now_ms: u64,
 }
 
 impl std::fmt::Debug for Grpc {
@@ -111,13 +156,31 @@ impl Grpc {
             incoming: Vec::new(),
             buffered: 0,
             limits,
+            now_ms: 0,
         }
     }
 
     /// Takes bytes from the peer; whole calls go to `take`.
-    pub(crate) fn feed(&mut self, input: &[u8], take: &mut impl FnMut(Call)) {
+    pub(crate) fn feed(&mut self, input: &[u8], now_ms: u64, take: &mut impl FnMut(Call)) {
+        self.now_ms = now_ms;
         self.wire.feed(input);
         self.run(take);
+    }
+
+    /// The earliest time at which a client stops waiting for a request that is not whole.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        self.incoming.iter().filter_map(|incoming| incoming.deadline_ms).min()
+    }
+
+    /// Answers those requests whose time is over.
+    pub(crate) fn expire(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        let late = |incoming: &Incoming| incoming.deadline_ms.is_some_and(|at| at <= now_ms);
+        while let Some(i) = self.incoming.iter().position(late) {
+            let incoming = self.incoming.swap_remove(i);
+            self.buffered -= incoming.buffer.len();
+            refuse(Answer(incoming.answer), &too_late());
+        }
     }
 
     /// The peer sends no more.
@@ -158,8 +221,10 @@ impl Grpc {
             match connection.poll_accept(&mut context) {
                 Poll::Ready(Some(Ok((request, answer)))) => {
                     let (parts, body) = request.into_parts();
-                    let request = Request::from_parts(parts, ());
-                    self.incoming.push(Incoming { request, body, buffer: BytesMut::new(), answer });
+                    let deadline_ms = deadline::of(&parts.headers, self.now_ms);
+                    let (request, buffer) = (Request::from_parts(parts, ()), BytesMut::new());
+                    let incoming = Incoming { request, deadline_ms, body, buffer, answer };
+                    self.incoming.push(incoming);
                 }
                 Poll::Ready(Some(Err(_)) | None) => {
                     self.machine = Machine::Closed;
@@ -207,6 +272,9 @@ impl Grpc {
             let incoming = self.incoming.swap_remove(i);
             self.buffered -= incoming.buffer.len();
             match ended {
+                Ok(()) if incoming.deadline_ms.is_some_and(|at| at <= self.now_ms) => {
+                    refuse(Answer(incoming.answer), &too_late());
+                }
                 Ok(()) => deliver(incoming, take),
                 Err(Some(why)) => {
                     let mut answer = incoming.answer;
@@ -252,16 +320,10 @@ fn deliver(incoming: Incoming, take: &mut impl FnMut(Call)) {
 /// Answers with messages and status OK.
 pub(crate) fn respond(answer: Answer, messages: Messages) {
     let mut answer = answer.0;
-    let mut response = Response::new(());
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     // A stream that the peer has reset meanwhile needs no answer.
-    let Ok(mut stream) = answer.send_response(response, false) else { return };
-    for mut message in messages {
-        let len = u32::try_from(message.len() - FRAME_HEADER_LEN).expect("messages are short");
-        message[1..FRAME_HEADER_LEN].copy_from_slice(&len.to_be_bytes());
-        if stream.send_data(message.freeze(), false).is_err() {
+    let Ok(mut stream) = answer.send_response(headed(), false) else { return };
+    for message in messages {
+        if stream.send_data(framed(message), false).is_err() {
             return;
         }
     }
@@ -276,15 +338,37 @@ pub(crate) fn refuse(answer: Answer, failure: &Failure) {
     let _gone_is_fine = answer.send_response(failed(failure), true);
 }
 
-fn failed(failure: &Failure) -> Response<()> {
+fn too_late() -> Failure {
+    Failure::new(code::DEADLINE_EXCEEDED, "the call was not whole before its deadline")
+}
+
+/// The head of a response.
+fn headed() -> Response<()> {
     let mut response = Response::new(());
-    let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// A message with its frame's header filled in.
+fn framed(mut message: BytesMut) -> Bytes {
+    let len = u32::try_from(message.len() - FRAME_HEADER_LEN).expect("messages are short");
+    message[1..FRAME_HEADER_LEN].copy_from_slice(&len.to_be_bytes());
+    message.freeze()
+}
+
+fn failed(failure: &Failure) -> Response<()> {
+    let mut response = headed();
+    status_into(response.headers_mut(), failure);
+    response
+}
+
+fn status_into(headers: &mut HeaderMap, failure: &Failure) {
     headers.insert("grpc-status", HeaderValue::from(failure.code));
     if let Ok(message) = HeaderValue::from_str(&percent_encoded(&failure.message)) {
         headers.insert("grpc-message", message);
     }
-    response
 }
 
 /// gRPC's encoding of messages: printable ASCII but `%` stands for itself.
@@ -314,7 +398,7 @@ mod tests {
     #[test]
     fn bytes_that_are_not_http2_end_the_connection() {
         let mut grpc = Grpc::new(Limits { message_len_max: 100, session_buffer_bytes_max: 100 });
-        grpc.feed(b"GET / HTTP/1.1\r\n\r\nabcdefgh", &mut |_| panic!("no call"));
+        grpc.feed(b"GET / HTTP/1.1\r\n\r\nabcdefgh", 0, &mut |_| panic!("no call"));
         assert!(!grpc.flush(|_| {}));
     }
 }

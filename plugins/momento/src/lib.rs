@@ -6,14 +6,15 @@
 //! with `PRI `, everything else is protosocket.
 //!
 //! Served: the scalar calls of `Scs`, those on collections when the backend has
-//! data structures, and CreateCache, DeleteCache, ListCaches and FlushCache of
-//! `ScsControl`. Everything else answers UNIMPLEMENTED with a
+//! data structures, CreateCache, DeleteCache, ListCaches and FlushCache of
+//! `ScsControl`, and topics (`Pubsub`). Everything else answers UNIMPLEMENTED with a
 //! sentence. Always true: one call, one answer; a call sees only its own cache.
 
 #![deny(unsafe_code)]
 
 mod caches;
 mod collections;
+mod deadline;
 mod grpc;
 mod proto;
 mod rpc;
@@ -21,6 +22,7 @@ mod session;
 mod settings;
 mod socket;
 mod status;
+mod topics;
 mod wire;
 
 #[cfg(test)]
@@ -33,13 +35,15 @@ use crucible_plugin_api::{
 
 use caches::{Caches, Snapshot};
 use rpc::Method;
-use session::{Session, Ticket, Transport};
+use session::{Session, Transport};
 pub use settings::Settings;
+use topics::Topics;
 
 /// The protocol.
 #[derive(Debug)]
 pub struct Momento {
     caches: Caches,
+    topics: Topics,
     tokens: settings::Tokens,
     message_len_max: usize,
 }
@@ -66,7 +70,7 @@ impl Protocol for Momento {
         let caches = Caches::new(&settings.caches, env)
             .map_err(|failure| PluginError::setting("caches", failure.message))?;
         let message_len_max = settings.message_bytes_max as usize + MESSAGE_OVERHEAD_BYTES;
-        Ok(Self { caches, tokens, message_len_max })
+        Ok(Self { caches, topics: Topics::new(env), tokens, message_len_max })
     }
 
     fn commands() -> Vec<CommandInfo> {
@@ -78,7 +82,9 @@ impl Protocol for Momento {
             needs_caps: collections::NEEDS_CAPS,
             needs_op: OpCode::STRUCT,
         });
+        let topics = ["Publish", "Subscribe"].iter().map(|name| format!("Pubsub/{name}"));
         data.chain(control)
+            .chain(topics)
             .map(|name| CommandInfo { name, needs_caps: 0, needs_op: OpCode::NOP })
             .chain(collections)
             .collect()
@@ -91,11 +97,11 @@ impl Protocol for Momento {
     fn open(
         &self,
         _: &mut Worker,
-        _: &ConnInfo<'_>,
+        conn: &ConnInfo<'_>,
         _: &Service,
         _: &mut Out<'_>,
     ) -> session::Handle {
-        session::Handle(Session::new())
+        session::Handle(Session::new(conn.id))
     }
 
     fn parse<'a>(
@@ -135,7 +141,7 @@ impl Protocol for Momento {
         out: &mut Out<'_>,
         queue: &mut Queue<'a, session::TicketHandle>,
     ) -> After {
-        session.0.answer(worker, ticket.0, ops, out, queue.service())
+        session.0.answer(self, worker, ticket.0, ops, out, queue.service())
     }
 
     fn event<'a>(
@@ -146,20 +152,6 @@ impl Protocol for Momento {
         _: &mut Out<'_>,
         queue: &mut Queue<'a, session::TicketHandle>,
     ) -> Flow {
-        match (event, &mut session.0.transport) {
-            (Event::HalfClose, Transport::Grpc(grpc)) => {
-                grpc.end();
-                queue.end(session::TicketHandle(Ticket::Flush));
-                Flow::Close
-            }
-            (Event::Drain, Transport::Grpc(grpc)) => {
-                // Streams that are open are finished; no new ones.
-                grpc.go_away();
-                queue.end(session::TicketHandle(Ticket::Flush));
-                Flow::Continue
-            }
-            (Event::HalfClose | Event::Drain, _) => Flow::Close,
-            (Event::Timer(_) | Event::Wake(_), _) => Flow::Continue,
-        }
+        session.0.happened(event, queue)
     }
 }

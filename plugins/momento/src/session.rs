@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use crucible_plugin_api::{
-    After, Condition, Next, Op, OpCode, Out, Parsed, Queue, Service, Status as StoreStatus,
+    After, Condition, Event, Flow, Next, Op, OpCode, Out, Parsed, Queue, Service,
+    Status as StoreStatus,
 };
 use http::HeaderMap;
 use prost::Message;
@@ -15,7 +16,16 @@ use crate::proto::{self, Empty};
 use crate::rpc::{self, FRAME_HEADER_LEN, Method, Started};
 use crate::socket::{self, Frame};
 use crate::status::{Failure, code};
+use crate::topics::{self, HEARTBEAT_MS, Live, Published};
 use crate::{Momento, Worker};
+
+/// Paths of the calls on topics.
+const PUBLISH: &str = "/cache_client.pubsub.Pubsub/Publish";
+const SUBSCRIBE: &str = "/cache_client.pubsub.Pubsub/Subscribe";
+
+/// Tokens of timers.
+const TIMER_BEAT: u64 = 1;
+const TIMER_DEADLINE: u64 = 2;
 
 /// A session, behind a name that may be public.
 #[derive(Debug)]
@@ -43,6 +53,13 @@ pub(crate) enum Transport {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) transport: Transport,
+    conn_id: u64,
+    /// Topics that it listens to.
+    live: Vec<Live>,
+    /// A heartbeat is due at some time.
+    beats: bool,
+    /// The timer for deadlines stands at this time.
+    deadline_ms: Option<u64>,
 }
 
 /// How to answer.
@@ -50,6 +67,8 @@ pub(crate) struct Session {
 pub(crate) enum Ticket {
     /// A gRPC call whose operations ran.
     Grpc(Box<(Answer, Started)>),
+    /// A message for a topic.
+    Publish(Box<(Answer, Published)>),
     /// What `h2` has framed goes out.
     Flush,
     /// A protosocket command.
@@ -67,8 +86,61 @@ pub(crate) enum SocketCall {
 }
 
 impl Session {
-    pub(crate) fn new() -> Self {
-        Self { transport: Transport::Unknown }
+    pub(crate) fn new(conn_id: u64) -> Self {
+        let (live, deadline_ms) = (Vec::new(), None);
+        Self { transport: Transport::Unknown, conn_id, live, beats: false, deadline_ms }
+    }
+
+    /// A timer or a message came, or the host drains.
+    pub(crate) fn happened(&mut self, event: Event, queue: &mut Queue<'_, TicketHandle>) -> Flow {
+        let Transport::Grpc(grpc) = &mut self.transport else {
+            return match event {
+                Event::HalfClose | Event::Drain => Flow::Close,
+                Event::Timer(_) | Event::Wake(_) => Flow::Continue,
+            };
+        };
+        let now_ms = queue.now_ms();
+        match event {
+            Event::HalfClose => {
+                self.live.clear();
+                grpc.end();
+            }
+            Event::Drain => {
+                // Calls that were begun are answered; no new ones, and what has no end ends.
+                let failure = Failure::new(code::UNAVAILABLE, "the server shuts down");
+                self.live.drain(..).for_each(|live| live.end(&failure));
+                grpc.go_away();
+            }
+            Event::Timer(TIMER_BEAT) => {
+                self.live.retain_mut(Live::beat);
+                self.beats = false;
+            }
+            Event::Timer(_) => {
+                grpc.expire(now_ms);
+                self.deadline_ms = None;
+            }
+            // Messages wait: they go out with the flush.
+            Event::Wake(_) => {}
+        }
+        self.set_timers(queue);
+        queue.end(TicketHandle(Ticket::Flush));
+        if event == Event::HalfClose { Flow::Close } else { Flow::Continue }
+    }
+
+    /// Sees to it that heartbeats and deadlines are not missed.
+    fn set_timers(&mut self, queue: &Queue<'_, TicketHandle>) {
+        let ctx = queue.service().ctx();
+        if !self.beats && !self.live.is_empty() {
+            self.beats = true;
+            ctx.timer(self.conn_id, queue.now_ms() + HEARTBEAT_MS, TIMER_BEAT);
+        }
+        let Transport::Grpc(grpc) = &self.transport else { return };
+        if let Some(at_ms) = grpc.deadline_ms()
+            && self.deadline_ms.is_none_or(|stands| at_ms < stands)
+        {
+            self.deadline_ms = Some(at_ms);
+            ctx.timer(self.conn_id, at_ms, TIMER_DEADLINE);
+        }
     }
 
     /// gRPC: all input goes to the state machine; whole calls are begun.
@@ -80,7 +152,12 @@ impl Session {
         queue: &mut Queue<'_, TicketHandle>,
     ) {
         let Transport::Grpc(grpc) = &mut self.transport else { return };
-        grpc.feed(input, &mut |call| begin_call(momento, worker, call, queue));
+        let (conn_id, live, now_ms) = (self.conn_id, &mut self.live, queue.now_ms());
+        grpc.feed(input, now_ms, &mut |call| match call.path.as_str() {
+            SUBSCRIBE => live.extend(begin_subscription(momento, worker, call, (conn_id, now_ms))),
+            _ => begin_call(momento, worker, call, queue),
+        });
+        self.set_timers(queue);
         queue.end(TicketHandle(Ticket::Flush));
     }
 
@@ -118,6 +195,7 @@ impl Session {
     /// Writes the answer of a ticket.
     pub(crate) fn answer(
         &mut self,
+        momento: &Momento,
         worker: &mut Worker,
         ticket: Ticket,
         ops: &[Op<'_>],
@@ -136,8 +214,15 @@ impl Session {
                 }
                 After::Done
             }
+            Ticket::Publish(call) => {
+                let (answer, published) = *call;
+                published.send(&momento.topics);
+                grpc::respond(answer, vec![rpc::encode(&Empty {})]);
+                After::Done
+            }
             Ticket::Flush => {
                 let Transport::Grpc(grpc) = &mut self.transport else { return After::Done };
+                self.live.retain_mut(Live::pump);
                 if grpc.flush(|bytes| out.bytes(bytes)) { After::Done } else { After::Close }
             }
             Ticket::Socket { message_id, call } => {
@@ -282,6 +367,14 @@ fn begin_call(
             Err(failure) => grpc::refuse(call.answer, &failure),
         };
     }
+    if call.path == PUBLISH {
+        return match topics::read_publish(call.message, &momento.caches, &mut worker.caches) {
+            Ok(published) => {
+                queue.end(TicketHandle(Ticket::Publish(Box::new((call.answer, published)))));
+            }
+            Err(failure) => grpc::refuse(call.answer, &failure),
+        };
+    }
     let started = call
         .path
         .strip_prefix("/cache_client.Scs/")
@@ -298,6 +391,27 @@ fn begin_call(
             queue.end(TicketHandle(Ticket::Grpc(Box::new((call.answer, started)))));
         }
         Err(failure) => grpc::refuse(call.answer, &failure),
+    }
+}
+
+/// Begins a subscription, or answers why not.
+fn begin_subscription(
+    momento: &Momento,
+    worker: &mut Worker,
+    call: Call,
+    at: (u64, u64),
+) -> Option<Live> {
+    if let Err(failure) = admit(momento, &call.headers) {
+        grpc::refuse(call.answer, &failure);
+        return None;
+    }
+    let caches = (&momento.caches, &mut worker.caches);
+    match topics::subscribe(call.message, caches, &momento.topics, at, call.answer) {
+        Ok(live) => live,
+        Err((answer, failure)) => {
+            grpc::refuse(answer, &failure);
+            None
+        }
     }
 }
 

@@ -90,6 +90,35 @@ impl<'c> Client<'c> {
         response
     }
 
+    /// Begins a request whose body comes in parts: its stream, and the response.
+    pub(super) fn begin_slowly(
+        &mut self,
+        path: &str,
+        metadata: &[(&str, &str)],
+    ) -> (h2::SendStream<Bytes>, ResponseFuture) {
+        let mut request = Request::builder()
+            .method("POST")
+            .uri(format!("http://cache.test{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in metadata {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).unwrap();
+        let (response, stream) = self.requests.send_request(request, false).unwrap();
+        self.exchange();
+        (stream, response)
+    }
+
+    /// Opens a call whose answer goes on.
+    pub(super) fn open(&mut self, path: &str, message: &impl Message) -> Reader {
+        let response = self.begin(path, &[], message);
+        self.exchange();
+        let mut context = Context::from_waker(Waker::noop());
+        let response = now(Box::pin(response).as_mut().poll(&mut context)).unwrap();
+        Reader { body: response.into_body(), bytes: BytesMut::new() }
+    }
+
     /// Reads a call's outcome.
     pub(super) fn finish(&mut self, response: ResponseFuture) -> Outcome {
         let mut context = Context::from_waker(Waker::noop());
@@ -136,6 +165,49 @@ impl<'c> Client<'c> {
         let path = format!("/control_client.ScsControl/{method}");
         let response = self.begin(&path, &[], message);
         self.finish(response)
+    }
+}
+
+/// An answer that goes on.
+pub(super) struct Reader {
+    body: h2::RecvStream,
+    bytes: BytesMut,
+}
+
+impl Reader {
+    /// The messages that have come, and the status if it is over. `reads`: what came makes room.
+    pub(super) fn read<M: Message + Default>(
+        &mut self,
+        client: &mut Client<'_>,
+        reads: bool,
+    ) -> (Vec<M>, Option<String>) {
+        let mut context = Context::from_waker(Waker::noop());
+        client.exchange();
+        let mut status = None;
+        while let Poll::Ready(data) = self.body.poll_data(&mut context) {
+            let Some(data) = data else {
+                let trailers = now(self.body.poll_trailers(&mut context)).unwrap();
+                let code = trailers.and_then(|t| Some(t.get("grpc-status")?.to_str().ok()?.into()));
+                status = code;
+                break;
+            };
+            let data = data.unwrap();
+            if reads {
+                self.body.flow_control().release_capacity(data.len()).unwrap();
+            }
+            self.bytes.extend_from_slice(&data);
+            client.exchange();
+        }
+        let mut messages = Vec::new();
+        while let Some(head) = self.bytes.first_chunk::<5>() {
+            let len = 5 + u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+            if self.bytes.len() < len {
+                break;
+            }
+            let message = self.bytes.split_to(len).freeze();
+            messages.push(M::decode(message.slice(5..)).unwrap());
+        }
+        (messages, status)
     }
 }
 

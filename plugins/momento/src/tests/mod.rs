@@ -5,6 +5,7 @@ mod collections;
 mod grpc;
 mod hostile;
 mod socket;
+mod topics;
 
 use crucible_plugin_testkit::{Conn, ModelBackend, TestHost};
 
