@@ -96,6 +96,41 @@ def test_an_item_is_gone_when_its_ttl_is_over(server):
             assert time.monotonic() < deadline, "it never expired"
 
 
+def topics(server):
+    from momento import CredentialProvider, TopicClient, TopicConfigurations
+
+    provider = CredentialProvider.for_momento_local(ADDRESS, server.ports["momento"])
+    return TopicClient(TopicConfigurations.Default.v1(), provider)
+
+
+def test_topics_carry_text_and_bytes_in_order(server):
+    with topics(server) as client:
+        news = expect(client.subscribe(CACHE, "news"), "Subscription")
+        expect(client.publish("no-such-cache", "news", "x"), "Error NOT_FOUND_ERROR")
+        for i in range(50):
+            expect(client.publish(CACHE, "news", f"message {i}"), "Success")
+        expect(client.publish(CACHE, "news", b"\xff\x00"), "Success")
+        got = [next(news).value for _ in range(51)]
+        assert got == [f"message {i}" for i in range(50)] + [b"\xff\x00"], got
+
+
+def test_a_topic_is_a_channel_of_redis_clients(server):
+    import redis
+
+    r = redis.Redis(port=server.resp_port, socket_timeout=10)
+    listener = r.pubsub()
+    listener.subscribe(f"{CACHE}/both")
+    assert listener.get_message(timeout=10)["type"] == "subscribe"
+    with topics(server) as client:
+        mine = expect(client.subscribe(CACHE, "both"), "Subscription")
+        expect(client.publish(CACHE, "both", "from momento"), "Success")
+        message = listener.get_message(timeout=10)
+        assert (message["channel"], message["data"]) == (f"{CACHE}/both".encode(), b"from momento")
+        assert r.publish(f"{CACHE}/both", "from redis") == 2
+        assert [next(mine).value for _ in range(2)] == ["from momento", "from redis"]
+        assert listener.get_message(timeout=10)["data"] == b"from redis"
+
+
 def test_what_is_not_served_says_so(server):
     with client(server) as cache:
         answer = cache.dictionary_set_field(CACHE, "d", "f", "v")

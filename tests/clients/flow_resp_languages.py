@@ -1,7 +1,8 @@
-"""Node's ioredis connects unchanged."""
+"""Node's ioredis and Go's go-redis connect unchanged."""
 
 import os
 import subprocess
+import tempfile
 
 from crucible import run
 
@@ -14,6 +15,16 @@ def test_ioredis_calls_pipelines_transactions_messages_and_reconnects(server):
         ["node", "ioredis_flow.js", str(server.resp_port)], cwd=HERE, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0 and "all claims hold" in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
+
+
+def test_go_redis_calls_pipelines_transactions_and_messages(server):
+    with tempfile.TemporaryDirectory() as cache:
+        env = dict(os.environ, GO111MODULE="off", GOPATH="/usr/share/gocode", GOCACHE=cache, GOFLAGS="")
+        done = subprocess.run(
+            ["go", "run", "goredis_flow.go", str(server.resp_port)], cwd=HERE, env=env, capture_output=True,
+            text=True, timeout=150,
+        )
+    assert done.returncode == 0 and "go-redis: all claims hold" in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
 
 
 if __name__ == "__main__":

@@ -186,6 +186,67 @@ def test_client_unblock_and_transactions(server):
         assert str(error).startswith("WRONGTYPE"), error
 
 
+def test_exec_with_structures_is_one_step_on_every_worker(server):
+    import redis
+
+    r = client(server)
+    r.flushall()
+    stop, failures = threading.Event(), []
+
+    def move():
+        # Elements go from the list to the set, the sorted set and the hash, all at once.
+        mine = client(server)
+        for i in range(200):
+            with mine.pipeline(transaction=True) as pipe:
+                pipe.rpush("l", i).lpop("l").sadd("s", i).zadd("z", {str(i): i}).hset("h", i, i)
+                pipe.lrange("l", 0, -1)
+                answers = pipe.execute()
+            if answers != [1, str(i), 1, 1, 1, []]:
+                failures.append(answers)
+        stop.set()
+
+    def look():
+        mine = client(server)
+        while not stop.is_set():
+            with mine.pipeline(transaction=True) as pipe:
+                length, *counts = pipe.llen("l").scard("s").zcard("z").hlen("h").execute()
+            if length or len(set(counts)) != 1:
+                failures.append((length, counts))
+                return
+
+    threads = [threading.Thread(target=move)] + [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures and stop.is_set(), failures[:3]
+    # A command that fails inside costs its own reply, not the others'; WATCH sees structures.
+    with r.pipeline(transaction=True) as pipe:
+        answers = pipe.rpush("l", "a").incr("l").llen("l").execute(raise_on_error=False)
+    assert answers[0] == 1 and str(answers[1]).startswith("WRONGTYPE") and answers[2] == 1, answers
+    with r.pipeline() as pipe:
+        pipe.watch("l")
+        client(server).rpush("l", "b")
+        pipe.multi()
+        pipe.llen("l")
+        try:
+            pipe.execute()
+            raise AssertionError("the list had changed")
+        except redis.WatchError:
+            pass
+
+
+def test_redis_benchmark_runs_over_the_structure_commands(server):
+    import subprocess
+
+    tests = "lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,lrange_100,lrange_300"
+    for extra in ([], ["-P", "16"]):
+        command = ["redis-benchmark", "-p", str(server.resp_port), "-t", tests, "-n", "1000", "-c", "20", "-q", *extra]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+        text = done.stdout.decode() + done.stderr.decode()
+        assert text.count("requests per second") >= 11 and "rror" not in text, text
+
+
 def test_memcache_does_not_touch_structures(server):
     from pymemcache.client.base import Client
 

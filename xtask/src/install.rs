@@ -52,6 +52,11 @@ pub(crate) const GOMEMCACHE: Tool = Tool {
     program: "/usr/share/gocode/src/github.com/bradfitz/gomemcache/memcache/memcache.go",
     package: "golang-github-bradfitz-gomemcache-dev",
 };
+/// The Redis client of Go programs.
+pub(crate) const GOREDIS: Tool = Tool {
+    program: "/usr/share/gocode/src/gopkg.in/redis.v5/redis.go",
+    package: "golang-gopkg-redis.v5-dev",
+};
 /// Runs spymemcached's flow; `java` compiles a single file by itself.
 pub(crate) const JAVAC: Tool = Tool { program: "javac", package: "default-jdk-headless" };
 /// The memcache client of Java programs.
@@ -187,6 +192,20 @@ pub(crate) fn node_modules() -> Result<PathBuf, Failure> {
         .arg(IOREDIS);
     process::must("npm install", &mut npm, PIP_LIMIT)?;
     Ok(modules)
+}
+
+/// The program that uses Momento's Rust SDK, built apart from the workspace: some 200 crates, a
+/// minute of CPU when cold.
+pub(crate) fn momento_rust() -> Result<PathBuf, Failure> {
+    let home = paths::tools_dir().join("momento-rust");
+    println!("xtask: building the client of Momento's Rust SDK");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--locked", "--quiet", "--manifest-path"])
+        .arg(paths::root().join("tests/clients/momento-rust/Cargo.toml"))
+        .env("CARGO_TARGET_DIR", &home);
+    process::must("cargo build", &mut cargo, Duration::from_secs(20 * 60))?;
+    Ok(home.join("debug/momento-rust-flow"))
 }
 
 fn has_venv_module() -> Result<bool, Failure> {

@@ -188,6 +188,7 @@ pub(crate) fn flows(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 pub(crate) struct ClientTools {
     python: PathBuf,
     modules: PathBuf,
+    momento_rust: PathBuf,
 }
 
 /// Installs every client and tool that a flow may call.
@@ -203,12 +204,17 @@ pub(crate) fn client_tools() -> Result<ClientTools, Failure> {
         install::DALLI,
         install::GO,
         install::GOMEMCACHE,
+        install::GOREDIS,
         install::JAVAC,
         install::SPYMEMCACHED,
         install::FAKETIME,
         install::PYTHON,
     ])?;
-    Ok(ClientTools { python: install::client_python()?, modules: install::node_modules()? })
+    Ok(ClientTools {
+        python: install::client_python()?,
+        modules: install::node_modules()?,
+        momento_rust: install::momento_rust()?,
+    })
 }
 
 impl ClientTools {
@@ -227,6 +233,7 @@ impl ClientTools {
             .env("CRUCIBLE_FIXTURES", paths::target_dir().join("debug/examples"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("NODE_PATH", &self.modules)
+            .env("MOMENTO_RUST_FLOW", &self.momento_rust)
             .envs(environment.iter().copied())
             .current_dir(paths::root());
         counted("the flow", &mut command, limit)
