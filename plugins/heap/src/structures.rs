@@ -16,6 +16,7 @@ use crucible_plugin_api::abi::op::value_type;
 use crucible_plugin_api::{
     ItemKind, Opts, Status, StructAnswer, StructCall, StructFlags, StructOp,
 };
+use smallvec::SmallVec;
 use structs::{Ctx, Held, Object, Slot};
 
 /// What an element is taken to need, beside its bytes, when room is made ahead.
@@ -42,16 +43,27 @@ fn kind_of(item: ItemRef) -> ItemKind {
     }
 }
 
+/// One of what each key has: nearly all operations have one key.
+type PerKey<T> = SmallVec<[T; 1]>;
+
 /// The keys of one operation, with their shards held.
 struct Keys<'c, 's> {
-    names: Vec<(&'c [u8], KeyHash)>,
-    shards: Vec<Locked<'s>>,
+    names: PerKey<(&'c [u8], KeyHash)>,
+    /// In ascending order.
+    shards: PerKey<Locked<'s>>,
 }
 
 impl<'c, 's> Keys<'c, 's> {
     fn lock(store: &'s Store, call: &StructCall<'c>) -> Self {
-        let names: Vec<_> = call.all_keys().map(|key| (key, store.hasher.hash(key))).collect();
-        let mut indexes: Vec<usize> =
+        if call.keys.is_empty() {
+            let hash = store.hasher.hash(call.key);
+            let mut keys = Self { names: PerKey::new(), shards: PerKey::new() };
+            keys.names.push((call.key, hash));
+            keys.shards.push(store.lock(store.shard_index(hash)));
+            return keys;
+        }
+        let names: PerKey<_> = call.all_keys().map(|key| (key, store.hasher.hash(key))).collect();
+        let mut indexes: PerKey<usize> =
             names.iter().map(|(_, hash)| store.shard_index(*hash)).collect();
         indexes.sort_unstable();
         indexes.dedup();
@@ -61,6 +73,9 @@ impl<'c, 's> Keys<'c, 's> {
     /// The shard of a key, which is held.
     fn shard(&mut self, at: usize) -> (&mut Locked<'s>, &'c [u8], KeyHash) {
         let (key, hash) = self.names[at];
+        if self.shards.len() == 1 {
+            return (&mut self.shards[0], key, hash);
+        }
         let store = self.shards[0].store;
         let index = store.shard_index(hash);
         let held = self.shards.binary_search_by_key(&index, |shard| shard.index);
@@ -99,10 +114,12 @@ pub(crate) fn run(
         }
     }
     let mut keys = Keys::lock(store, call);
-    if !on_string(worker, &mut keys, call, out) {
-        on_objects(store, worker, &mut keys, call, out);
-    }
-    if let Some(item) = keys.item(worker, 0) {
+    let first = if on_string(worker, &mut keys, call, out) {
+        keys.item(worker, 0)
+    } else {
+        on_objects(store, worker, &mut keys, call, out)
+    };
+    if let Some(item) = first {
         out.describe(kind_of(item), item.cas(), item.expires_at_ms());
         if !call.opts.has(Opts::NO_TOUCH) {
             store.note_read(worker, item);
@@ -112,16 +129,17 @@ pub(crate) fn run(
     let _others_go_later = store.make_room(worker, 0);
 }
 
+/// Returns the first key's item as it is afterwards.
 fn on_objects(
     store: &Store,
     worker: &mut Worker,
     keys: &mut Keys<'_, '_>,
     call: &StructCall<'_>,
     out: &mut StructAnswer<'_>,
-) {
+) -> Option<ItemRef> {
     let count = keys.names.len();
-    let mut before: Vec<Option<ItemRef>> = Vec::with_capacity(count);
-    let mut slots: Vec<Slot> = Vec::with_capacity(count);
+    let mut before: PerKey<Option<ItemRef>> = PerKey::with_capacity(count);
+    let mut slots: PerKey<Slot> = PerKey::with_capacity(count);
     for at in 0..count {
         let item = if keys.repeats(at) { None } else { keys.item(worker, at) };
         before.push(item);
@@ -143,25 +161,31 @@ fn on_objects(
     };
     structs::apply(call, &mut ctx, &mut slots, out);
     worker.rng = rng;
-    let written: Vec<usize> = out.written(call).collect();
-    for (at, (slot, item)) in slots.into_iter().zip(before).enumerate() {
+    let mut first = None;
+    for at in 0..count {
         if keys.repeats(at) {
             continue;
         }
-        let is_written = written.iter().any(|w| keys.names[*w].0 == keys.names[at].0);
+        let (slot, item) = (std::mem::take(&mut slots[at]), before[at]);
+        let is_written = out.written(call).any(|w| keys.names[w].0 == keys.names[at].0);
         let (shard, key, hash) = keys.shard(at);
         let put = put_back(shard, worker, (key, hash), item, slot, is_written);
-        if put.is_err() {
+        let now = put.unwrap_or_else(|_| {
             // There was no block for the item: what it held is lost with it.
             if let Some((slot, item)) = shard.find(hash, key) {
                 shard.unlink(worker, slot, hash, item);
             }
             out.fail(Status::NO_MEMORY);
+            None
+        });
+        if at == 0 {
+            first = now;
         }
     }
+    first
 }
 
-/// Puts what an operation left under a key.
+/// Puts what an operation left under a key, and returns the key's item.
 fn put_back(
     shard: &mut Locked<'_>,
     worker: &mut Worker,
@@ -169,15 +193,15 @@ fn put_back(
     item: Option<ItemRef>,
     slot: Slot,
     is_written: bool,
-) -> Result<(), Status> {
+) -> Result<Option<ItemRef>, Status> {
     let object = match slot.held {
-        Held::Other => return Ok(()),
+        Held::Other => return Ok(item),
         Held::Absent => {
             if let Some(item) = item {
                 let entry = shard.slot_of(hash, item).expect("the item is in the table");
                 shard.unlink(worker, entry, hash, item);
             }
-            return Ok(());
+            return Ok(None);
         }
         Held::Object(object) => object,
     };
@@ -195,7 +219,7 @@ fn put_back(
         if at_ms != item.expires_at_ms() {
             shard.set_deadline(worker, item, at_ms);
         }
-        return Ok(());
+        return Ok(Some(item));
     }
     let mut shape = shape_of(key.len(), OBJECT_LEN, 0, 0, at_ms, 0);
     shape.value_type = type_of(&object);
@@ -210,7 +234,7 @@ fn put_back(
     if let Some(sequence) = cas {
         new.number(sequence);
     }
-    Ok(())
+    Ok(Some(new))
 }
 
 /// RENAME, COPY and MEMORY of a string; false when something else is asked.
