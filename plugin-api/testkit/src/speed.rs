@@ -20,8 +20,11 @@ use crate::store::Store;
 
 const KEY_LEN: usize = 24;
 const VALUE_LEN: usize = 64;
-/// Operations between two new handles of a worker, which notes every batch.
-const RENEW_OPS: u64 = 1 << 16;
+/// Operations between two new handles of a worker, which notes every batch; each
+/// begins with upkeep, as an event loop has it.
+const RENEW_OPS: u64 = 1 << 13;
+/// Ticks of upkeep: a table may need several to grow.
+const UPKEEP_TICKS: u32 = 4;
 /// Rounds whose fastest counts.
 const ROUNDS: u64 = 5;
 
@@ -82,6 +85,9 @@ fn run<'k>(
     let mut done = 0;
     while done < ops {
         let mut worker = store.worker(0);
+        for _ in 0..UPKEEP_TICKS {
+            worker.tick(1_000_000);
+        }
         let until = ops.min(done + RENEW_OPS);
         while done < until {
             let len = batch.min((until - done) as usize);
