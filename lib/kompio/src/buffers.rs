@@ -172,7 +172,7 @@ impl Buffers {
     }
 
     /// For the scripted kernel: the entry at ring position `at`, when it was provided.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn provided(&self, at: u16) -> Option<(u16, *mut u8, usize)> {
         if at == self.tail {
             return None;

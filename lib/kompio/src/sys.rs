@@ -25,7 +25,7 @@ pub(crate) fn eventfd_write(fd: RawFd) {
 }
 
 /// A descriptor that stands for a socket.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn descriptor() -> RawFd {
     use std::os::fd::IntoRawFd;
     eventfd().expect("a descriptor").into_raw_fd()
