@@ -226,7 +226,8 @@ fn flat(millions: u64) {
                 store.set_now_ms(store.now_ms() + 20);
                 worker.tick(500_000);
             }
-            if i % 8192 == 8191 {
+            // The test host keeps a few kilobytes of each handle of a worker.
+            if i % 65_536 == 65_535 {
                 drop(worker);
                 worker = store.worker(0);
             }
