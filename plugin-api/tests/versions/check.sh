@@ -23,9 +23,13 @@ if [ "${BUILT:-0}" != 1 ]; then
         tar xf - -C "$newer"
     python3 "$here/grow.py" "$newer"
 
+    # One target folder for both: what they depend on is built once.
     build() { # tree, name
-        (cd "$1" && CARGO_TARGET_DIR="$work/target-$2" cargo build --quiet \
+        (cd "$1" && CARGO_TARGET_DIR="$work/target" cargo build --quiet \
             -p crucible-host -p crucible-ping-cdylib -p crucible-segcache-cdylib)
+        mkdir -p "$work/$2-built"
+        cp "$work/target/debug/crucible-host" "$work/target/debug/libping.so" \
+            "$work/target/debug/libsegcache.so" "$work/$2-built/"
     }
     build "$older" older
     build "$newer" newer
@@ -37,11 +41,10 @@ for host in older newer; do
     for plugin in older newer; do
         for store in older newer; do
             port=$((port + 1))
-            libs=$work/target-
             log=$work/$host-$plugin-$store.log
-            "$work/target-$host/debug/crucible-host" --threads 1 --heap-size 64MiB \
-                --plugin "$libs$plugin/debug/libping.so@127.0.0.1:$port" \
-                --backend "$libs$store/debug/libsegcache.so" 2>"$log" &
+            "$work/$host-built/crucible-host" --threads 1 --heap-size 64MiB \
+                --plugin "$work/$plugin-built/libping.so@127.0.0.1:$port" \
+                --backend "$work/$store-built/libsegcache.so" 2>"$log" &
             pid=$!
             if python3 "$here/ask.py" "$port" "$pid"; then verdict=ok; else verdict=FAILED; failed=1; fi
             kill "$pid" 2>/dev/null || true
@@ -52,8 +55,8 @@ for host in older newer; do
 done
 # A plugin that says it needs the newer host is refused by the older one, in a
 # sentence.
-LC_ALL=C sed 's/min_host_minor=0/min_host_minor=1/' "$work/target-newer/debug/libping.so" >"$work/libneeds.so"
-if "$work/target-older/debug/crucible-host" --plugin "$work/libneeds.so@127.0.0.1:$port" \
+LC_ALL=C sed 's/min_host_minor=0/min_host_minor=1/' "$work/newer-built/libping.so" >"$work/libneeds.so"
+if "$work/older-built/crucible-host" --plugin "$work/libneeds.so@127.0.0.1:$port" \
     --check-config 2>"$work/needs.log"; then
     echo "a plugin for a newer host: FAILED, it was taken"
     failed=1
