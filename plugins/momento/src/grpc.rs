@@ -14,10 +14,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::server::{Connection, Handshake, SendResponse};
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 
 use crate::deadline;
 use crate::rpc::{FRAME_HEADER_LEN, Messages};
@@ -48,12 +48,18 @@ pub(crate) struct Limits {
 /// A whole request.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// `/package.Service/Method`.
-    pub(crate) path: String,
+    pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     /// The one message of a unary or server-streaming request.
     pub(crate) message: Bytes,
     pub(crate) answer: Answer,
+}
+
+impl Call {
+    /// `/package.Service/Method`.
+    pub(crate) fn path(&self) -> &str {
+        self.uri.path()
+    }
 }
 
 /// Where a call is answered.
@@ -112,8 +118,48 @@ struct Incoming {
     /// When its client stops waiting, unix milliseconds.
     deadline_ms: Option<u64>,
     body: RecvStream,
-    buffer: BytesMut,
+    message: Body,
     answer: SendResponse<Bytes>,
+}
+
+/// What has arrived of a body.
+#[derive(Default)]
+enum Body {
+    #[default]
+    Empty,
+    /// All of it in one frame, as nearly always; it stays where `h2` read it.
+    Whole(Bytes),
+    /// Several, put together.
+    Joined(BytesMut),
+}
+
+impl Body {
+    fn len(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Whole(bytes) => bytes.len(),
+            Self::Joined(bytes) => bytes.len(),
+        }
+    }
+
+    /// The next frame. Only the last may keep the memory that it was read into: that
+    /// is larger than the frame, and an unfinished request must not hold it.
+    fn add(&mut self, data: Bytes, is_last: bool) {
+        match self {
+            Self::Empty if is_last => *self = Self::Whole(data),
+            Self::Empty => *self = Self::Joined(BytesMut::from(&data[..])),
+            Self::Whole(_) => debug_assert!(data.is_empty(), "a frame after the last"),
+            Self::Joined(joined) => joined.extend_from_slice(&data),
+        }
+    }
+
+    fn take(self) -> Bytes {
+        match self {
+            Self::Empty => Bytes::new(),
+            Self::Whole(bytes) => bytes,
+            Self::Joined(bytes) => bytes.freeze(),
+        }
+    }
 }
 
 enum Machine {
@@ -178,7 +224,7 @@ impl Grpc {
         let late = |incoming: &Incoming| incoming.deadline_ms.is_some_and(|at| at <= now_ms);
         while let Some(i) = self.incoming.iter().position(late) {
             let incoming = self.incoming.swap_remove(i);
-            self.buffered -= incoming.buffer.len();
+            self.buffered -= incoming.message.len();
             refuse(Answer(incoming.answer), &too_late());
         }
     }
@@ -222,8 +268,8 @@ impl Grpc {
                 Poll::Ready(Some(Ok((request, answer)))) => {
                     let (parts, body) = request.into_parts();
                     let deadline_ms = deadline::of(&parts.headers, self.now_ms);
-                    let (request, buffer) = (Request::from_parts(parts, ()), BytesMut::new());
-                    let incoming = Incoming { request, deadline_ms, body, buffer, answer };
+                    let (request, message) = (Request::from_parts(parts, ()), Body::Empty);
+                    let incoming = Incoming { request, deadline_ms, body, message, answer };
                     self.incoming.push(incoming);
                 }
                 Poll::Ready(Some(Err(_)) | None) => {
@@ -255,8 +301,9 @@ impl Grpc {
                         let _gone_is_fine =
                             incoming.body.flow_control().release_capacity(data.len());
                         self.buffered += data.len();
-                        incoming.buffer.extend_from_slice(&data);
-                        if incoming.buffer.len() > self.limits.message_len_max + FRAME_HEADER_LEN {
+                        let is_last = incoming.body.is_end_stream();
+                        incoming.message.add(data, is_last);
+                        if incoming.message.len() > self.limits.message_len_max + FRAME_HEADER_LEN {
                             break Some(Err(Some("the request is longer than the limit")));
                         }
                         if self.buffered > self.limits.session_buffer_bytes_max {
@@ -270,7 +317,7 @@ impl Grpc {
                 continue;
             };
             let incoming = self.incoming.swap_remove(i);
-            self.buffered -= incoming.buffer.len();
+            self.buffered -= incoming.message.len();
             match ended {
                 Ok(()) if incoming.deadline_ms.is_some_and(|at| at <= self.now_ms) => {
                     refuse(Answer(incoming.answer), &too_late());
@@ -291,7 +338,8 @@ impl Grpc {
 
 /// Unwraps gRPC's framing: flag, length, message.
 fn deliver(incoming: Incoming, take: &mut impl FnMut(Call)) {
-    let Incoming { request, mut buffer, answer, .. } = incoming;
+    let Incoming { request, message, answer, .. } = incoming;
+    let mut message = message.take();
     let answer = Answer(answer);
     let content_type = request.headers().get(http::header::CONTENT_TYPE);
     if !content_type.is_some_and(|t| t.as_bytes().starts_with(b"application/grpc")) {
@@ -301,20 +349,20 @@ fn deliver(incoming: Incoming, take: &mut impl FnMut(Call)) {
         let _gone_is_fine = answer.send_response(response, true);
         return;
     }
-    if buffer.len() < FRAME_HEADER_LEN {
+    if message.len() < FRAME_HEADER_LEN {
         return refuse(answer, &Failure::invalid("the request has no message"));
     }
-    if buffer[0] != 0 {
+    if message[0] != 0 {
         let why = "compressed requests are not served";
         return refuse(answer, &Failure::new(code::UNIMPLEMENTED, why));
     }
-    let len = u32::from_be_bytes([buffer[1], buffer[2], buffer[3], buffer[4]]) as usize;
-    let message = buffer.split_off(FRAME_HEADER_LEN).freeze();
+    let len = u32::from_be_bytes([message[1], message[2], message[3], message[4]]) as usize;
+    message.advance(FRAME_HEADER_LEN);
     if message.len() != len {
         return refuse(answer, &Failure::invalid("the request must hold exactly one message"));
     }
     let (parts, ()) = request.into_parts();
-    take(Call { path: parts.uri.path().to_owned(), headers: parts.headers, message, answer });
+    take(Call { uri: parts.uri, headers: parts.headers, message, answer });
 }
 
 /// Answers with messages and status OK.

@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crucible_plugin_api::{Change, Condition, Item, Modify, Op, Opts, Queue, Status};
 use prost::Message;
 use sha2::{Digest, Sha256};
+use smallvec::{SmallVec, smallvec};
 
 use crate::caches::{Cache, Counters};
 use crate::collections::{self, Collection};
@@ -94,7 +95,8 @@ pub(crate) struct Started {
 }
 
 /// Encoded response messages, each behind [`FRAME_HEADER_LEN`] empty bytes.
-pub(crate) type Messages = Vec<BytesMut>;
+/// Nearly all calls are answered with one.
+pub(crate) type Messages = SmallVec<[BytesMut; 1]>;
 
 pub(crate) fn decode<M: Message + Default>(body: Bytes) -> Result<M, Failure> {
     M::decode(body)
@@ -118,7 +120,7 @@ pub(crate) fn stored_key<'a, T>(
             key.len()
         )));
     }
-    let mut stored = Vec::with_capacity(cache.prefix.len() + key.len());
+    let mut stored: SmallVec<[u8; 256]> = SmallVec::new();
     stored.extend_from_slice(&cache.prefix);
     stored.extend_from_slice(key);
     Ok(queue.copy(&stored))
@@ -416,7 +418,7 @@ pub(crate) fn finish(
 ) -> Result<Messages, Failure> {
     let first = ops.first();
     let op = || first.ok_or_else(|| Failure::new(code::INTERNAL, "a call without operations"));
-    let one = |message: BytesMut| Ok(vec![message]);
+    let one = |message: BytesMut| Ok(smallvec![message]);
     match call.method {
         Method::Collection(what) => one(collections::finish(what, call.counters, ops, count)?),
         Method::Get => one(encode_get(op()?, call.counters, count)?),

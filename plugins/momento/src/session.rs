@@ -7,6 +7,7 @@ use crucible_plugin_api::{
 };
 use http::HeaderMap;
 use prost::Message;
+use smallvec::smallvec;
 
 use crate::caches::Counters;
 use crate::collections::NEEDS_CAPS;
@@ -153,7 +154,7 @@ impl Session {
     ) {
         let Transport::Grpc(grpc) = &mut self.transport else { return };
         let (conn_id, live, now_ms) = (self.conn_id, &mut self.live, queue.now_ms());
-        grpc.feed(input, now_ms, &mut |call| match call.path.as_str() {
+        grpc.feed(input, now_ms, &mut |call| match call.path() {
             SUBSCRIBE => live.extend(begin_subscription(momento, worker, call, (conn_id, now_ms))),
             _ => begin_call(momento, worker, call, queue),
         });
@@ -217,7 +218,7 @@ impl Session {
             Ticket::Publish(call) => {
                 let (answer, published) = *call;
                 published.send(&momento.topics);
-                grpc::respond(answer, vec![rpc::encode(&Empty {})]);
+                grpc::respond(answer, smallvec![rpc::encode(&Empty {})]);
                 After::Done
             }
             Ticket::Flush => {
@@ -358,39 +359,40 @@ fn begin_call(
     call: Call,
     queue: &mut Queue<'_, TicketHandle>,
 ) {
-    if let Err(failure) = admit(momento, &call.headers) {
-        return grpc::refuse(call.answer, &failure);
+    let Call { uri, headers, message, answer } = call;
+    let path = uri.path();
+    if let Err(failure) = admit(momento, &headers) {
+        return grpc::refuse(answer, &failure);
     }
-    if let Some(name) = call.path.strip_prefix("/control_client.ScsControl/") {
-        return match control(momento, name, call.message) {
-            Ok(message) => grpc::respond(call.answer, vec![message]),
-            Err(failure) => grpc::refuse(call.answer, &failure),
+    if let Some(name) = path.strip_prefix("/control_client.ScsControl/") {
+        return match control(momento, name, message) {
+            Ok(message) => grpc::respond(answer, smallvec![message]),
+            Err(failure) => grpc::refuse(answer, &failure),
         };
     }
-    if call.path == PUBLISH {
-        return match topics::read_publish(call.message, &momento.caches, &mut worker.caches) {
+    if path == PUBLISH {
+        return match topics::read_publish(message, &momento.caches, &mut worker.caches) {
             Ok(published) => {
-                queue.end(TicketHandle(Ticket::Publish(Box::new((call.answer, published)))));
+                queue.end(TicketHandle(Ticket::Publish(Box::new((answer, published)))));
             }
-            Err(failure) => grpc::refuse(call.answer, &failure),
+            Err(failure) => grpc::refuse(answer, &failure),
         };
     }
-    let started = call
-        .path
+    let started = path
         .strip_prefix("/cache_client.Scs/")
         .and_then(Method::named)
         .filter(|method| is_served(*method, queue.service()))
-        .ok_or_else(|| not_served(&call.path))
+        .ok_or_else(|| not_served(path))
         .and_then(|method| {
-            let name = cache_name(&call.headers)?;
+            let name = cache_name(&headers)?;
             let cache = worker.caches.find(&momento.caches, name)?;
-            rpc::start(method, call.message, cache, queue)
+            rpc::start(method, message, cache, queue)
         });
     match started {
         Ok(started) => {
-            queue.end(TicketHandle(Ticket::Grpc(Box::new((call.answer, started)))));
+            queue.end(TicketHandle(Ticket::Grpc(Box::new((answer, started)))));
         }
-        Err(failure) => grpc::refuse(call.answer, &failure),
+        Err(failure) => grpc::refuse(answer, &failure),
     }
 }
 

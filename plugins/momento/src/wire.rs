@@ -16,6 +16,10 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Room for answers that a connection keeps; a sweep's worth, so that it is not made
+/// anew for each.
+const OUTPUT_KEPT_BYTES: usize = 32 * 1024;
+
 #[derive(Debug, Default)]
 struct Pipes {
     input: BytesMut,
@@ -45,7 +49,9 @@ impl Wire {
             take(&pipes.output);
             pipes.output.clear();
             // A burst should not be paid for by an idle connection.
-            pipes.output.shrink_to(4096);
+            if pipes.output.capacity() > OUTPUT_KEPT_BYTES {
+                pipes.output.shrink_to(OUTPUT_KEPT_BYTES);
+            }
         }
     }
 }
