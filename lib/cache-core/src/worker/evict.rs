@@ -168,6 +168,20 @@ impl Worker {
         group: u8,
         state: State,
     ) -> Option<(u32, Word)> {
+        let segment = self.take_or_evict(layer, group, state)?;
+        let taken = self.taken.get() + 1;
+        self.taken.set(taken);
+        if taken > 1 {
+            // What is freed within a sweep comes back after it, so a sweep must find
+            // what it takes; others sweep as well. Known before the heap is full.
+            let shared = &*self.shared;
+            let sweeps = 2 * shared.plan.config.workers as u64;
+            shared.raise_spare(shared.spare_min() + u64::from(taken) * sweeps);
+        }
+        Some(segment)
+    }
+
+    fn take_or_evict(&self, layer: Layer, group: u8, state: State) -> Option<(u32, Word)> {
         let shared = &*self.shared;
         let segments = &shared.segments;
         // Memory that was let go lately has its pages and may still be in the

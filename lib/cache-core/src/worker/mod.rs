@@ -53,6 +53,8 @@ pub struct Worker {
     inside: Cell<bool>,
     /// Whether an item was handed out since the last quiescent point.
     lent: Cell<bool>,
+    /// Segments taken since the last quiescent point.
+    taken: Cell<u32>,
     /// Now, in milliseconds since the cache's base time.
     now: Cell<u64>,
     /// The same in seconds.
@@ -81,6 +83,7 @@ impl Worker {
             id,
             inside: Cell::new(false),
             lent: Cell::new(false),
+            taken: Cell::new(0),
             now: Cell::new(0),
             now_s: Cell::new(0),
             logs: RefCell::new(Logs::new(&shared)),
@@ -173,6 +176,7 @@ impl Worker {
     fn quiesce(&self) {
         self.inside.set(true);
         self.lent.set(false);
+        self.taken.set(0);
         self.shared.epochs.enter(self.id);
     }
 
