@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::memory::{HugePages, MapOptions};
+use crate::segment::OVERDRAFT_DIVISOR;
 use crate::segment::item::VALUE_LEN_LIMIT;
 use crate::table::entry::LOCATION_BITS;
 use std::fmt;
@@ -253,8 +254,15 @@ impl Plan {
         if segments > heap / size {
             return bad("segment_count", segments.to_string(), "small enough for heap_size");
         }
-        // What may be taken beyond for a moment stands behind the given number too.
-        let segments = segments + config.segment_count.map_or(0, |count| count as usize / 32);
+        // What may be taken beyond for a moment: address space, and no memory until
+        // then, so not where memory is reserved or touched at once.
+        let reserved = matches!(config.huge_pages, HugePages::Size2M | HugePages::Size1G);
+        let beyond = if reserved || config.prefault || config.persist.is_some() {
+            0
+        } else {
+            segments / OVERDRAFT_DIVISOR as usize
+        };
+        let segments = segments + beyond;
         if segments < 6 {
             return bad("segment_size", size.to_string(), "at most a sixth of heap_size");
         }

@@ -110,7 +110,8 @@ fn a_store_that_finds_no_memory_is_refused_and_what_was_there_stays() {
     let stats = cache.stats();
     assert_eq!(stats.counters.no_memory, refused);
     let resident: u32 = stats.segments_by_state[1..].iter().sum();
-    assert!(resident <= stats.segment_limit + 8, "{resident} of {}", stats.segment_limit);
+    let most = stats.segment_limit + stats.segment_limit / 20 + 2;
+    assert!(resident <= most, "{resident} of {}", stats.segment_limit);
     // The next sweep has room again.
     w.enter(T0);
     set(&w, b"fresh", b"fresh");

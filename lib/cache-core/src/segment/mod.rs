@@ -31,7 +31,7 @@ pub(crate) const NO_SEGMENT: u32 = u32::MAX;
 
 /// One in so many segments may be taken beyond the limit, while readers hold back
 /// what was evicted.
-const OVERDRAFT_DIVISOR: u32 = 32;
+pub(crate) const OVERDRAFT_DIVISOR: u32 = 20;
 
 /// What a segment says beside its state. One cache line.
 #[derive(Debug)]
