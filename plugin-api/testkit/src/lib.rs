@@ -7,6 +7,7 @@
 //!   events, users, bodies.
 //! * [`Contract`]: the suite that every backend must pass; [`Robustness`]: the one
 //!   for protocols, whatever they speak.
+//! * [`linear::check`]: whether some order explains what threads see of a key.
 //! * [`ModelBackend`]: the rules as a backend; [`Faulty`]: any backend in
 //!   trouble; [`sample::Sample`]: a protocol that does everything.
 //!
@@ -20,6 +21,7 @@ mod callback;
 pub mod contract;
 mod faulty;
 mod host;
+pub mod linear;
 mod model;
 mod random;
 pub mod robust;
