@@ -67,7 +67,7 @@ public class SpymemcachedFlow {
             Collections.singletonList(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[0])));
         for (ConnectionFactoryBuilder.Protocol p : ConnectionFactoryBuilder.Protocol.values()) {
             MemcachedClient c = new MemcachedClient(
-                new ConnectionFactoryBuilder().setProtocol(p).setOpTimeout(10_000).build(), at);
+                new ConnectionFactoryBuilder().setProtocol(p).setOpTimeout(60_000).build(), at);
             try {
                 all(c, "spy-" + p, p == ConnectionFactoryBuilder.Protocol.TEXT);
             } finally {

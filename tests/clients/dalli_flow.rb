@@ -50,7 +50,7 @@ def times(client, k)
   claim client.touch(k, 1000) && !client.touch("#{k}-none", 1000), 'touch'
   claim client.gat(k, 50) == 'v' && client.gat("#{k}-none", 50).nil?, 'gat'
   client.set(k, 'v', 1)
-  limit = Time.now + 10
+  limit = Time.now + 60
   sleep 0.05 while client.get(k) && Time.now < limit
   claim client.get(k).nil?, 'a second ends'
 end
@@ -63,7 +63,8 @@ def server(client)
 end
 
 %i[binary meta].each do |protocol|
-  client = Dalli::Client.new("127.0.0.1:#{ARGV.fetch(0)}", protocol: protocol, value_max_bytes: 4 << 20)
+  client = Dalli::Client.new("127.0.0.1:#{ARGV.fetch(0)}", protocol: protocol, value_max_bytes: 4 << 20,
+                                                                socket_timeout: 60)
   %i[single_keys counters conditions many times].each { |part| send(part, client, "#{protocol}-#{part}") }
   server(client)
   client.close

@@ -13,17 +13,17 @@ import urllib.request
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from crucible import HOST as ADDRESS, run
-from flow_bench import chromium, generator
+from flow_bench import PATIENT, chromium, generator
 
 HOST_ARGS = ["--admin", f"{ADDRESS}:0"]
 HOST = {"heap": "24MiB"}
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LIMIT_S = 120
+LIMIT_S = 300
 
 
 def admin(server):
     """The admin server's address."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
         found = re.search(r'the admin server listens address="?([0-9.:]+)', server.log())
         if found:
@@ -33,7 +33,7 @@ def admin(server):
 
 
 def get(server, path):
-    with urllib.request.urlopen(f"http://{admin(server)}{path}", timeout=60) as answer:
+    with urllib.request.urlopen(f"http://{admin(server)}{path}", timeout=LIMIT_S) as answer:
         return answer.read().decode()
 
 
@@ -41,7 +41,7 @@ def load(server, seconds, *more):
     """Traffic with misses, evictions and times to live; ends by itself."""
     command = [generator(), "-h", ADDRESS, "-p", str(server.resp_port), "--commands", "get=80,set=20", "--keys", "60000",
                "--distribution", "zipf:0.9", "--size", "weighted:100=5,800=3,4000=1", "--ttl", "60s", "-P", "4",
-               "--duration", f"{seconds}s", "--warmup", "0s", "--prefill", "false", "--rate", "20000", "--slip-limit", "60s",
+               "--duration", f"{seconds}s", "--warmup", "0s", "--prefill", "false", "--rate", "20000", *PATIENT,
                "--json", "-", "--table", "none", *more]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

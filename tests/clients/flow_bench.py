@@ -15,7 +15,9 @@ HOST_ARGS = ["--max-connections", "2000"]
 HOST = {"plugins": ("resp", "memcache", "momento", "ping")}
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LIMIT_S = 120
+LIMIT_S = 300
+# A slow machine is no failure of the server; what is named later wins.
+PATIENT = ["--request-timeout", "60s", "--connect-timeout", "60s", "--slip-limit", "60s"]
 MIX = "get=60,set=20,delete=4,mget=6,incr=5,touch=5"
 
 
@@ -27,7 +29,7 @@ def generator():
 
 def bench(*arguments):
     """Runs the generator from the top of the checkout: its results, and what it said."""
-    command = [generator(), *map(str, arguments)]
+    command = [generator(), *PATIENT, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, cwd=TOP, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return done.returncode, [line for line in lines if line["kind"] == "result"], done.stderr
@@ -55,7 +57,7 @@ def test_every_shipped_config_runs_for_a_second(server):
         found = re.search(r'^protocol = "([a-z0-9-]+)"', text, re.MULTILINE)
         protocol = found.group(1) if found else "resp"
         arguments = [config, "--endpoints", f"{ADDRESS}:{port_for(server, protocol)}"]
-        arguments += ["--json", "-", "--table", "none", "--duration", "1s", "--slip-limit", "60s", "--request-timeout", "20s"]
+        arguments += ["--json", "-", "--table", "none", "--duration", "1s"]
         if "\n[trace]" not in text:
             arguments += ["--warmup", "100ms"]
             if "[keyspace]" in text and "large" not in config and "desync" not in config:
@@ -104,7 +106,7 @@ def two_runs(server, folder):
         path = os.path.join(folder, f"{name}.parquet")
         code, _, said = bench("-h", ADDRESS, "-p", server.resp_port, "--rate", rate, "--duration", "1s", "--warmup", "0s",
                               "--interval", "100ms", "--keys", 1000, "--parquet", path, "--json", "-",
-                              "--table", "none", "--server-pid", server.pid, "--slip-limit", "60s")
+                              "--table", "none", "--server-pid", server.pid)
         assert code == 0, said
         paths.append(path)
     page = os.path.join(folder, "page.html")

@@ -7,8 +7,7 @@ from flow_bench import LIMIT_S, bench, generator, port_for, verified
 from tls_server import TlsServer, file
 
 PLUGINS = ("resp", "memcache", "momento")
-SHORT = ["--keys", 500, "--duration", "400ms", "--warmup", "0s", "--json", "-", "--table", "none", "--slip-limit", "60s",
-         "--request-timeout", "20s", "--size", "weighted:64=5,3000=3,200000=1"]
+SHORT = ["--keys", 500, "--duration", "400ms", "--warmup", "0s", "--json", "-", "--table", "none", "--size", "weighted:64=5,3000=3,200000=1"]
 
 
 def sealed(server, protocol, *more):
@@ -25,7 +24,7 @@ def test_every_protocol_is_verified_over_tls(_):
 
 def test_an_unknown_authority_is_refused_in_a_sentence(_):
     with TlsServer(plugins=PLUGINS) as server:
-        done = subprocess.run([generator(), "-h", ADDRESS, "-p", str(server.resp_port), "--tls", "--connect-timeout", "2s",
+        done = subprocess.run([generator(), "-h", ADDRESS, "-p", str(server.resp_port), "--tls", "--connect-timeout", "5s", "--request-timeout", "1s",
                                "--duration", "200ms", "--table", "none"],
                               capture_output=True, text=True, timeout=LIMIT_S, check=False)
         assert done.returncode == 1 and "certificate" in done.stderr.lower(), done
@@ -33,7 +32,7 @@ def test_an_unknown_authority_is_refused_in_a_sentence(_):
 
 def test_a_client_certificate_opens_what_asks_for_one(_):
     with TlsServer(tls=f'client_ca = "{file("ca.pem")}"', plugins=PLUGINS) as server:
-        code, _, said = sealed(server, "resp", "--connect-timeout", "2s")
+        code, _, said = sealed(server, "resp", "--connect-timeout", "5s", "--request-timeout", "1s")
         assert code == 1, said
         own = ["--tls-certificate", file("client.pem"), "--tls-key", file("client.key")]
         verified(*sealed(server, "resp", *own))

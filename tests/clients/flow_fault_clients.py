@@ -9,7 +9,7 @@ import time
 from crucible import HOST as ADDRESS
 from crucible import Server, run
 from faults import Clients, Caller, admin, at_rest, body, command, few_or_many, number_of, reset
-from faults import resp_value, stats, wait_for, HANG_S
+from faults import line, resp_value, stats, wait_for, HANG_S
 
 MIB = 1 << 20
 PROTOCOLS = ("resp", "memcache", "momento")
@@ -67,17 +67,18 @@ def test_resets_in_the_middle_of_large_values_both_ways_leave_nothing(_server):
 
 def test_half_open_clients_are_let_go_by_time_outs(_server):
     # A peer that is gone without a word looks like one that is silent: only time tells.
-    # What waits for a reader gets a second for each 64 KiB, so little may wait.
-    args = ["--set", "limits.idle_timeout=1s", "--set", "limits.write_timeout=1s",
+    # What waits for a reader gets a second more for each 64 KiB, so little may wait.
+    args = ["--set", "limits.idle_timeout=3s", "--set", "limits.write_timeout=3s",
             "--set", "limits.output_pause=64KiB", "--set", "limits.output_resume=32KiB"]
     with Server(args, plugins=PROTOCOLS, admin=True) as server:
+        Caller(server.resp_port).ask(command(b"SET", b"large", b"v" * 4000), line)
         held = [server.connect(name) for name in PROTOCOLS for _ in range(20)]
-        with server.connect() as wire:
-            wire.ask(command(b"SET", b"large", b"v" * 4000), b"+OK\r\n")
-        for wire in held[:20]:
+        for _ in range(20):
+            wire = server.connect()
             wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             # More than the kernel holds for a connection.
             wire.send(command(b"GET", b"large") * 1500)
+            held.append(wire)
         wait_for(lambda: stats(server)["process"]["connections_current"] == 0)
         at_rest(server)
         for wire in held:

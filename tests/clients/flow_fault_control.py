@@ -205,7 +205,8 @@ def test_the_generator_verifies_every_value_while_everything_happens_at_once(_se
                       ("memcache", "memcache-binary")])]
         with Busy(disturb, 1):
             for load in loads:
-                said, errors = load.communicate(timeout=150)
+                said, errors = load.communicate(timeout=600)
+                assert said, errors
                 result = [json.loads(text) for text in said.splitlines()][-1]
                 assert load.returncode == 0, f"{errors}{result}"
                 counts = result["counts"]

@@ -6,7 +6,8 @@ import tempfile
 import time
 
 from crucible import Server, run
-from faults import Clients, Worker, Caller, body, command, few_or_many, line, number_of, resp_value
+from faults import HANG_S, Clients, Worker, Caller, body, command, few_or_many, line, number_of
+from faults import resp_value
 
 FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
@@ -71,7 +72,7 @@ def test_what_was_acknowledged_before_a_planned_restart_is_there_after_it(_serve
                 assert filler.error is None, filler.error
             server.signal(signal.SIGTERM)
             # The end of the server is a loss in the middle of a request, for this client.
-            filler.join(30)
+            filler.join(HANG_S)
             assert not filler.is_alive() and server.wait() == 0
             server.restart()
             reader = Caller(server.resp_port)
@@ -91,7 +92,7 @@ def test_the_last_of_many_kills_leaves_no_process_and_no_port(_server):
             server.restart()
         # The kernel takes a killed process's ring apart a moment after the process is gone, and its
         # listener with it: a connection that went there is reset.
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_S
         while True:
             try:
                 with server.connect() as wire:

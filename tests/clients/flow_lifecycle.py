@@ -8,7 +8,7 @@ import tempfile
 from crucible import HOST as ADDRESS
 from crucible import Server, free_port, host_binary, run
 
-LIMIT_S = 30
+LIMIT_S = 120
 
 
 def refused(*args, env=None):

@@ -12,7 +12,7 @@ HOST = {"plugins": ("resp",)}
 
 def with_users(test):
     hashed = subprocess.run(
-        [crucible.host_binary(), "hash-password"], input="s3cret\n", capture_output=True, text=True, timeout=30, check=True
+        [crucible.host_binary(), "hash-password"], input="s3cret\n", capture_output=True, text=True, timeout=120, check=True
     ).stdout.strip()
     port = crucible.free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -32,11 +32,11 @@ def test_a_binary_client_with_the_password_is_served_and_others_are_not(server):
     from bmemcached.exceptions import AuthenticationNotSupported, InvalidCredentials, MemcachedException
 
     def check(_, port):
-        c = bmemcached.Client(("127.0.0.1:%d" % port,), "ann", "s3cret")
+        c = bmemcached.Client(("127.0.0.1:%d" % port,), "ann", "s3cret", socket_timeout=60)
         assert c.set("k", "v") and c.get("k") == "v"
         c.disconnect_all()
         for user, password in (("ann", "wrong"), ("bob", "s3cret"), (None, None)):
-            c = bmemcached.Client(("127.0.0.1:%d" % port,), user, password)
+            c = bmemcached.Client(("127.0.0.1:%d" % port,), user, password, socket_timeout=60)
             try:
                 assert not c.get("k"), "%r got in" % user
             except (AuthenticationNotSupported, InvalidCredentials, MemcachedException):

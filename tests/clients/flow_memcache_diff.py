@@ -15,7 +15,7 @@ def compare(port):
         [sys.executable, os.path.join(here, "memcache_diff.py"), "--port", str(port)],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=600,
     )
     assert p.returncode == 0, p.stdout[-6000:] + p.stderr[-2000:]
 

@@ -13,7 +13,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 def program(command, says, **env):
     done = subprocess.run(
-        command, cwd=HERE, env=dict(os.environ, **env), capture_output=True, text=True, timeout=150
+        command, cwd=HERE, env=dict(os.environ, **env), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0 and says in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
 
@@ -54,7 +54,7 @@ class Twemproxy:
             "  auto_eject_hosts: true",
             "  server_retry_timeout: 60000",
             "  server_failure_limit: 1",
-            "  timeout: 5000",
+            "  timeout: 60000",
             "  servers:",
         ] + [f"   - 127.0.0.1:{port}:1" for port in ports]
         with open(path, "w", encoding="utf-8") as file:
@@ -67,10 +67,10 @@ class Twemproxy:
     def client(self):
         from pymemcache.client.base import Client
 
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 60
         while True:
             try:
-                client = Client(("127.0.0.1", self.port), default_noreply=False, timeout=10)
+                client = Client(("127.0.0.1", self.port), default_noreply=False, timeout=60)
                 client.get("up")
                 return client
             except ConnectionError:
@@ -82,7 +82,7 @@ class Twemproxy:
 
     def __exit__(self, *_):
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         self.dir.cleanup()
 
 

@@ -12,7 +12,7 @@ def sdk(server, *args):
     program = os.environ.get("MOMENTO_RUST_FLOW")
     assert program, "MOMENTO_RUST_FLOW must name the built program (cargo xtask test does that)"
     command = [program, str(server.ports["momento"]), *args]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     claim = "momento-rust: all claims hold"
     assert done.returncode == 0 and claim in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
 

@@ -89,11 +89,11 @@ def test_an_item_is_gone_when_its_ttl_is_over(server):
     import time
 
     with client(server) as cache:
-        expect(cache.set(CACHE, "t", "v", ttl=timedelta(milliseconds=300)), "Success")
-        expect(cache.get(CACHE, "t"), "Hit")
-        deadline = time.monotonic() + 10
+        begun = time.monotonic()
+        expect(cache.set(CACHE, "t", "v", ttl=timedelta(seconds=1)), "Success")
         while kind(cache.get(CACHE, "t")) == "Hit":
-            assert time.monotonic() < deadline, "it never expired"
+            assert time.monotonic() < begun + 60, "it never expired"
+        assert time.monotonic() > begun + 0.5, "it expired early"
 
 
 def topics(server):
@@ -117,18 +117,18 @@ def test_topics_carry_text_and_bytes_in_order(server):
 def test_a_topic_is_a_channel_of_redis_clients(server):
     import redis
 
-    r = redis.Redis(port=server.resp_port, socket_timeout=10)
+    r = redis.Redis(port=server.resp_port, socket_timeout=60)
     listener = r.pubsub()
     listener.subscribe(f"{CACHE}/both")
-    assert listener.get_message(timeout=10)["type"] == "subscribe"
+    assert listener.get_message(timeout=60)["type"] == "subscribe"
     with topics(server) as client:
         mine = expect(client.subscribe(CACHE, "both"), "Subscription")
         expect(client.publish(CACHE, "both", "from momento"), "Success")
-        message = listener.get_message(timeout=10)
+        message = listener.get_message(timeout=60)
         assert (message["channel"], message["data"]) == (f"{CACHE}/both".encode(), b"from momento")
         assert r.publish(f"{CACHE}/both", "from redis") == 2
         assert [next(mine).value for _ in range(2)] == ["from momento", "from redis"]
-        assert listener.get_message(timeout=10)["data"] == b"from redis"
+        assert listener.get_message(timeout=60)["data"] == b"from redis"
 
 
 def test_what_is_not_served_says_so(server):

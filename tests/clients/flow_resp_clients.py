@@ -12,12 +12,12 @@ HOST = {"heap": "128MiB", "threads": 2, "plugins": ("resp",)}
 def client(server, **options):
     import redis
 
-    return redis.Redis(port=server.resp_port, socket_timeout=10, **options)
+    return redis.Redis(port=server.resp_port, socket_timeout=60, **options)
 
 
 def cli(server, *args, stdin=None):
     command = ["redis-cli", "-p", str(server.resp_port), *args]
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=30, check=True)
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=300, check=True)
     return done.stdout
 
 
@@ -25,7 +25,7 @@ def test_basic_calls_of_redis_py_in_both_protocols(server):
     for protocol in (2, 3):
         r = client(server, protocol=protocol)
         r.flushall()
-        assert r.set("k", "v", ex=100) and r.get("k") == b"v" and 98 <= r.ttl("k") <= 100
+        assert r.set("k", "v", ex=1000) and r.get("k") == b"v" and 900 < r.ttl("k") <= 1000
         assert r.set("k", "w", nx=True) is None
         assert r.set("k", "w", get=True) == b"v"
         assert r.mset({"a": 1, "b": 2}) and r.mget("a", "none", "b") == [b"1", None, b"2"]
@@ -87,8 +87,8 @@ def test_values_of_many_sizes_come_back_whole(server):
     for size in (0, 1, 15, 16, 4095, 4096, 16383, 16384, 65535, 65536, 100_000, 1_000_000):
         value = bytes(i * 31 % 251 for i in range(min(size, 1000))) * (size // 1000 + 1)
         value = value[:size]
-        assert r.set("big", value, ex=100)
-        assert r.get("big") == value and r.strlen("big") == size and r.ttl("big") > 90, size
+        assert r.set("big", value, ex=1000)
+        assert r.get("big") == value and r.strlen("big") == size and r.ttl("big") > 900, size
         assert r.set("big", value, xx=True, keepttl=True, get=True) == value
 
 
@@ -116,7 +116,7 @@ def test_optimistic_transactions_lose_no_update(server):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert int(client(server).get("counter")) == 200
 
 
@@ -124,14 +124,14 @@ def test_one_of_many_wins_a_lock(server):
     wins = []
 
     def take():
-        if client(server).set("lock", "x", nx=True, px=60_000):
+        if client(server).set("lock", "x", nx=True, px=600_000):
             wins.append(1)
 
     threads = [threading.Thread(target=take) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(300)
     assert len(wins) == 1
 
 
@@ -142,13 +142,13 @@ def test_messages_arrive_in_order_on_every_worker(server):
         listener.subscribe("news")
         listener.psubscribe("ne*")
         for _ in range(2):
-            assert listener.get_message(timeout=5)["type"].endswith("subscribe")
+            assert listener.get_message(timeout=60)["type"].endswith("subscribe")
     for i in range(100):
         assert r.publish("news", f"m{i}") == 8
     for listener in listeners:
         exact, matched = [], []
         while len(exact) + len(matched) < 200:
-            message = listener.get_message(timeout=5)
+            message = listener.get_message(timeout=60)
             assert message, (len(exact), len(matched))
             (exact if message["type"] == "message" else matched).append(message["data"])
         expected = [f"m{i}".encode() for i in range(100)]
@@ -164,7 +164,7 @@ def test_client_side_caching_of_redis_py_hears_of_changes(server):
     writer.set("cached", "1")
     assert cached.get("cached") == b"1" and cached.get("cached") == b"1"
     writer.set("cached", "2")
-    limit = time.monotonic() + 5
+    limit = time.monotonic() + 60
     while cached.get("cached") != b"2":
         assert time.monotonic() < limit, "the invalidation never came"
 
@@ -200,7 +200,7 @@ def test_redis_benchmark_runs_over_the_string_commands(server):
         for extra in ([], ["-P", "16"], ["-d", "1024"], ["-3"]):
             command = ["redis-benchmark", "-p", str(server.resp_port), "-t", tests, "-n", "2000",
                        "-c", "20", "-q", *extra]
-            done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+            done = subprocess.run(command, capture_output=True, timeout=300, check=True)
             text = done.stdout.decode() + done.stderr.decode()
             assert text.count("requests per second") >= 6, text
             assert "rror" not in text, text

@@ -13,13 +13,13 @@ HOST = {"heap": "64MiB", "threads": 1, "plugins": ("resp",)}
 SLOTS = (("a", "0-5460"), ("b", "5461-10922"), ("c", "10923-16383"))
 
 
-def wait_for(port, limit_s=20):
+def wait_for(port, limit_s=60):
     import redis
 
     limit = time.monotonic() + limit_s
     while True:
         try:
-            return redis.Redis(port=port, socket_timeout=5).ping()
+            return redis.Redis(port=port, socket_timeout=60).ping()
         except redis.ConnectionError:
             assert time.monotonic() < limit, f"nobody answers on {port}"
             time.sleep(0.02)
@@ -102,7 +102,7 @@ class Proxy:
             file.write(
                 f"pool:\n  listen: 127.0.0.1:{self.port}\n  hash: md5\n"
                 "  distribution: ketama\n  redis: true\n  auto_eject_hosts: true\n"
-                "  timeout: 2000\n  server_retry_timeout: 60000\n  server_failure_limit: 1\n"
+                "  timeout: 60000\n  server_retry_timeout: 60000\n  server_failure_limit: 1\n"
                 "  servers:\n" + "".join(f"   - 127.0.0.1:{port}:1\n" for port in ports)
             )
         command = [binary, "-c", path, "-s", str(self.stats), "-o", os.path.join(self.dir.name, "log")]
@@ -119,13 +119,13 @@ class Proxy:
         import redis
 
         return redis.Redis(
-            port=self.port, protocol=2, lib_name=None, lib_version=None, socket_timeout=5
+            port=self.port, protocol=2, lib_name=None, lib_version=None, socket_timeout=60
         )
 
     def _wait(self):
         import redis
 
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 60
         while True:
             try:
                 self.client().get("x")
@@ -136,7 +136,7 @@ class Proxy:
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         self.dir.cleanup()
 
 

@@ -34,7 +34,7 @@ class Team:
 
     def join(self):
         for thread in self.threads:
-            thread.join(120)
+            thread.join(300)
         if self.failures:
             raise self.failures[0]
         assert not any(t.is_alive() for t in self.threads), "somebody waits for ever"
@@ -163,7 +163,7 @@ def test_of_msetnx_that_race_one_stores_everything(server):
     def race(name):
         with server.connect() as w:
             for i in range(100):
-                barrier.wait(60)
+                barrier.wait(300)
                 keys = ["%d:%s" % (i, k) for k in ("x", "y", "z")]
                 keys = keys if name % 2 else keys[::-1]
                 w.send(command("MSETNX", *[part for key in keys for part in (key, name)]))
@@ -185,7 +185,7 @@ def test_clients_that_vanish_while_they_wait_for_the_store_hold_nobody_up(server
 
     def vanish():
         for _ in range(100):
-            with socket.create_connection(("127.0.0.1", server.resp_port), timeout=10) as s:
+            with socket.create_connection(("127.0.0.1", server.resp_port), timeout=60) as s:
                 s.sendall((command("MULTI") + command("SET", "v", 1) + command("EXEC")) * 20)
 
     def go_on():

@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 def test_ioredis_calls_pipelines_transactions_messages_and_reconnects(server):
     done = subprocess.run(
-        ["node", "ioredis_flow.js", str(server.resp_port)], cwd=HERE, capture_output=True, text=True, timeout=120
+        ["node", "ioredis_flow.js", str(server.resp_port)], cwd=HERE, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0 and "all claims hold" in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
 
@@ -22,7 +22,7 @@ def test_go_redis_calls_pipelines_transactions_and_messages(server):
         env = dict(os.environ, GO111MODULE="off", GOPATH="/usr/share/gocode", GOCACHE=cache, GOFLAGS="")
         done = subprocess.run(
             ["go", "run", "goredis_flow.go", str(server.resp_port)], cwd=HERE, env=env, capture_output=True,
-            text=True, timeout=150,
+            text=True, timeout=300,
         )
     assert done.returncode == 0 and "go-redis: all claims hold" in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
 

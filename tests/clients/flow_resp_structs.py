@@ -6,7 +6,7 @@ import time
 HOST = {"heap": "128MiB", "threads": 2, "plugins": ("resp", "memcache"), "backend": "heap"}
 
 # Long enough for a loaded machine; nothing waits so long when it works.
-LIMIT_S = 20
+LIMIT_S = 60
 
 
 def client(server, **options):
@@ -49,7 +49,9 @@ def test_structures_in_both_versions(server):
         assert r.hgetall("h") == {"a": "1", "b": "2"}
         assert r.hmget("h", "a", "x") == ["1", None]
         assert dict(r.hscan_iter("h")) == {"a": "1", "b": "2"}
-        assert r.hexpire("h", 100, "a", "x") == [1, -2] and r.httl("h", "a", "b") == [100, -1]
+        assert r.hexpire("h", 1000, "a", "x") == [1, -2]
+        left, never = r.httl("h", "a", "b")
+        assert 900 < left <= 1000 and never == -1
         assert r.hincrbyfloat("h", "b", 0.5) == 2.5
         assert r.rpush("l", "a", "b", "c") == 3 and r.lrange("l", 0, -1) == ["a", "b", "c"]
         assert r.lpop("l", 2) == ["a", "b"] and r.lpos("l", "c") == 0
@@ -127,7 +129,8 @@ def test_a_wait_ends_with_its_time(server):
     r = client(server)
     r.flushall()
     began = time.monotonic()
-    assert r.blpop("nothing", 0.2) is None
+    assert r.blpop("nothing", 0.5) is None
+    # Not at once; to the millisecond it is measured where the clock is the test's.
     assert time.monotonic() - began >= 0.2
     assert r.bzpopmax("nothing", 0.05) is None and r.blmove("nothing", "d", 0.05) is None
     waiting(r, 0)
@@ -218,7 +221,7 @@ def test_exec_with_structures_is_one_step_on_every_worker(server):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert not failures and stop.is_set(), failures[:3]
     # A command that fails inside costs its own reply, not the others'; WATCH sees structures.
     with r.pipeline(transaction=True) as pipe:
@@ -242,7 +245,7 @@ def test_redis_benchmark_runs_over_the_structure_commands(server):
     tests = "lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,lrange_100,lrange_300"
     for extra in ([], ["-P", "16"]):
         command = ["redis-benchmark", "-p", str(server.resp_port), "-t", tests, "-n", "1000", "-c", "20", "-q", *extra]
-        done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, timeout=300, check=True)
         text = done.stdout.decode() + done.stderr.decode()
         assert text.count("requests per second") >= 11 and "rror" not in text, text
 

@@ -8,17 +8,17 @@ import redis
 
 from crucible import run
 
-LIMIT_S = 60
+LIMIT_S = 300
 
 
 def resp(server, **options):
     """A redis-py client."""
-    return redis.Redis(port=server.resp_port, socket_timeout=10, **options)
+    return redis.Redis(port=server.resp_port, socket_timeout=60, **options)
 
 
 def memcache(server):
     """A pymemcache client."""
-    return pymemcache.Client(("127.0.0.1", server.memcache_port), timeout=10, connect_timeout=10)
+    return pymemcache.Client(("127.0.0.1", server.memcache_port), timeout=60, connect_timeout=60)
 
 
 def redis_cli(server, *words):

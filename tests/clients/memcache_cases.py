@@ -35,7 +35,7 @@ TEXT = [
     ("exptime", lines("set {k} 0 -1 1", "a", "get {k}", "set {k} 0 100 1", "a", "mg {k} t", "set {k} 0 2592000 1", "a", "mg {k} t", "set {k} 0 2592001 1", "a", "get {k}", "set {k} 0 {now+50} 1", "a", "mg {k} f v", "set {k} 0 {now-50} 1", "a", "get {k}")),
     ("exptime beyond 2038", lines("set {k} 0 2147483648 1", "a", "mg {k} v", "touch {k} 4294967296", "get {k}"), b"STORED\r\nVA 1\r\na\r\nTOUCHED\r\nVALUE {k} 0 1\r\na\r\nEND\r\nMN\r\n"),
     ("add over an expired item", lines("set {k} 0 -1 1", "a", "add {k} 0 0 1", "b", "get {k}", "set {k} 0 -1 1", "a", "replace {k} 0 0 1", "b", "incr {k} 1", "append {k} 0 0 1", "x", "delete {k}", "touch {k} 5")),
-    ("one second", lines("set {k} 0 1 1", "a", "set {k}b 0 5 1", "b", 2.2, "get {k}", "get {k}b", "add {k} 0 0 1", "n")),
+    ("one second", lines("set {k} 0 1 1", "a", "set {k}b 0 600 1", "b", 2.2, "get {k}", "get {k}b", "add {k} 0 0 1", "n")),
     ("noreply", lines("set {k} 0 0 1 noreply", "1", "get {k}", "add {k} 0 0 1 noreply", "2", "replace {k} 0 0 1 noreply", "3", "append {k} 0 0 1 noreply", "4", "prepend {k} 0 0 1 noreply", "5", "get {k}", "incr {k} 1 noreply", "decr {k} 3 noreply", "get {k}", "cas {k} 0 0 1 1 noreply", "9", "touch {k} 5 noreply", "delete {k} noreply", "get {k}", "incr {k} 1 noreply", "incr {k} abc noreply", "verbosity 0 noreply", "flush_all noreply", "get {k}")),
     ("noreply swallows errors", lines("touch {k} abc noreply", "incr {k} x noreply", "get {k}")),
     ("unknown", lines("", "x", "nonsense", "GET a", "Set a 0 0 1", "getx a", "set", "set {k}", "set {k} 0", "set {k} 0 0", "set {k} 0 0 1 2 3", "add {k} 0 0", "cas {k} 0 0 1", "cas {k} 0 0 1 2 noreply x", "incr", "decr", "mz", "m", "mm a", "g", "get", "get  ", "gets", "stat", "verbosity", "quitt", "a" * 300)),
