@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use common::{Ran, SHORT, generator};
+use common::{PATIENT, Ran, SHORT, generator};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
@@ -150,7 +150,16 @@ fn run(address: SocketAddr, arguments: &[&str]) -> Ran {
     let endpoint = address.to_string();
     let base = ["--endpoints", &endpoint, "--protocol", "momento-grpc", "--cache", "mine"];
     let more = ["--json", "-", "--table", "none", "--keys", "50", "-c", "4"];
-    Ran::of(&generator().args(base).args(more).args(SHORT).args(arguments).output().unwrap())
+    Ran::of(
+        &generator()
+            .args(base)
+            .args(more)
+            .args(PATIENT)
+            .args(SHORT)
+            .args(arguments)
+            .output()
+            .unwrap(),
+    )
 }
 
 #[test]
@@ -178,9 +187,12 @@ fn many_calls_share_a_connection() {
     assert!(ran.count("verified") > 0 && ran.count("errors") == 0, "{}", ran.said);
 }
 
+/// For runs that cannot begin: they are given up after this.
+const HASTY: [&str; 4] = ["--connect-timeout", "2s", "--request-timeout", "1s"];
+
 #[test]
 fn a_refused_call_is_told_in_the_servers_words() {
-    let ran = run(server(false), &["--token", "wrong"]);
+    let ran = run(server(false), &[&HASTY[..], &["--token", "wrong"]].concat());
     assert_eq!(ran.code, 1);
     assert!(ran.said.contains("who is it"), "{}", ran.said);
 }
@@ -188,7 +200,6 @@ fn a_refused_call_is_told_in_the_servers_words() {
 #[test]
 fn a_server_that_speaks_no_http_is_named() {
     let server = common::server(common::Fault::Garbage(1));
-    let hasty = ["--connect-timeout", "300ms", "--request-timeout", "300ms", "--token", "secret"];
-    let ran = run(server.address, &hasty);
+    let ran = run(server.address, &[&HASTY[..], &["--token", "secret"]].concat());
     assert_eq!(ran.code, 1, "{}", ran.said);
 }

@@ -76,7 +76,7 @@ impl Authority {
     }
 }
 
-const HASTY: [&str; 4] = ["--connect-timeout", "400ms", "--request-timeout", "400ms"];
+const HASTY: [&str; 4] = ["--connect-timeout", "2s", "--request-timeout", "1s"];
 
 fn sealed(server: &Server, arguments: &[&str]) -> Ran {
     run_short(server, &[&["--tls"], arguments].concat())

@@ -280,12 +280,16 @@ impl Ran {
     }
 }
 
+/// A machine that is slow is no fault of the server; arguments that come later win.
+pub(crate) const PATIENT: [&str; 6] =
+    ["--request-timeout", "60s", "--connect-timeout", "60s", "--slip-limit", "60s"];
+
 /// Starts a run against `server` with JSON lines on its standard output.
 pub(crate) fn start(server: &Server, arguments: &[&str]) -> Child {
     let endpoint = server.address.to_string();
     let base =
         ["--endpoints", &endpoint, "--json", "-", "--table", "none", "--keys", "200", "-c", "4"];
-    generator().args(base).args(arguments).spawn().unwrap()
+    generator().args(base).args(PATIENT).args(arguments).spawn().unwrap()
 }
 
 /// Runs to the end.
@@ -294,7 +298,7 @@ pub(crate) fn run(server: &Server, arguments: &[&str]) -> Ran {
 }
 
 /// Arguments of a short run: some have their own.
-pub(crate) const SHORT: [&str; 4] = ["--duration", "300ms", "--warmup", "50ms"];
+pub(crate) const SHORT: [&str; 4] = ["--duration", "1s", "--warmup", "50ms"];
 
 /// [`run`] with [`SHORT`].
 pub(crate) fn run_short(server: &Server, arguments: &[&str]) -> Ran {

@@ -128,7 +128,7 @@ fn half_a_request_and_silence_is_closed_and_an_idle_one_is_not() {
 #[test]
 fn an_idle_connection_is_closed_when_the_limit_says_so() {
     let host =
-        Host::start(&args(&["--plugin", "resp@127.0.0.1:0", "--set", "limits.idle_timeout=500ms"]));
+        Host::start(&args(&["--plugin", "resp@127.0.0.1:0", "--set", "limits.idle_timeout=2s"]));
     let mut wire = host.connect(0);
     wire.ask("PING\r\n", "+PONG\r\n");
     assert_eq!(wire.rest(), b"");

@@ -318,7 +318,7 @@ fn plaintext_and_garbage_get_no_plaintext_and_harm_nobody() {
 #[test]
 fn a_handshake_that_is_slow_or_one_too_many_is_ended() {
     let pki = Pki::new();
-    let host = pki.start("resp", "handshake_timeout = \"1s\"\nhandshakes_max = 3", "");
+    let host = pki.start("resp", "handshake_timeout = \"3s\"\nhandshakes_max = 3", "");
     let address = host.address(0);
     let mut slow: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
     slow[0].write_all(&[0x16]).unwrap();
