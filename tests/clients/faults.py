@@ -437,7 +437,8 @@ def at_rest(server):
 
 def benchmark(port, *args, protocol="resp", duration="2s"):
     """Starts the load generator with verification on; its values check themselves."""
-    program = os.path.join(os.path.dirname(host_binary()), "crucible-benchmark")
+    beside = os.path.join(os.path.dirname(host_binary()), "crucible-benchmark")
+    program = os.environ.get("CRUCIBLE_BENCHMARK", beside)
     return subprocess.Popen(
         [program, "-h", HOST, "-p", str(port), "--protocol", protocol, "--duration", duration,
          "--warmup", "0s", "--request-timeout", "90s", "--slip-limit", "60s", "--connect-timeout", "90s", "--table", "none",

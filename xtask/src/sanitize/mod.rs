@@ -1,9 +1,13 @@
-//! `cargo xtask sanitize`: tests of the crates with unsafe code, under the address and the thread sanitizer.
-//! Each suite is built by the nightly compiler with its sanitizer, in a target folder of its own; a
-//! report of the sanitizer ends the test program with an error, and so fails the command.
+//! `cargo xtask sanitize`: tests under the address and the thread sanitizer.
+//! Two kinds of suites, each built by the nightly compiler with its sanitizer in a target folder of its
+//! own: the tests of a crate with unsafe code (here), and the whole server with its plugins, driven by
+//! its integration tests and by client flows ([`host`]). A report of a sanitizer fails the command.
 //! Called by people and by the nightly workflow.
 
+mod host;
+
 use crate::{Failure, paths, process};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,7 +17,7 @@ const SUITE_LIMIT: Duration = Duration::from_secs(45 * 60);
 /// What `sanitize` was asked.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only suites whose name (`package/sanitizer`) contains one of these (comma-separated).
+    /// Only suites whose name (`cache-core/thread`, `host/address`) contains one of these (comma-separated).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -31,6 +35,29 @@ impl Sanitizer {
             Sanitizer::Thread => "thread",
         }
     }
+
+    /// Where its builds go.
+    fn target(self) -> PathBuf {
+        paths::target_dir().join(format!("sanitize-{}", self.name()))
+    }
+}
+
+/// The only platform that both sanitizers and io_uring have.
+fn triple() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// What each sanitizer is told: where its reports go if not to the standard error of who is wrong.
+fn options(suppressions: &Path, reports: Option<&Path>) -> [(&'static str, String); 2] {
+    let log = reports
+        .map_or(String::new(), |folder| format!(":log_path={}", folder.join("report").display()));
+    // Tables of functions are leaked on purpose, one set for each host that loads a plugin.
+    let leaks = u8::from(reports.is_none());
+    let suppressions = suppressions.display();
+    [
+        ("ASAN_OPTIONS", format!("detect_stack_use_after_return=1:detect_leaks={leaks}{log}")),
+        ("TSAN_OPTIONS", format!("suppressions={suppressions}:second_deadlock_stack=1{log}")),
+    ]
 }
 
 /// A crate's tests under one sanitizer.
@@ -68,13 +95,12 @@ const THREAD_SUPPRESSIONS: &str = "race:std::\nrace:core::ptr::drop_in_place<std
 /// Runs the suites and prints a table.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let name = |suite: &Suite| format!("{}/{}", suite.package, suite.sanitizer.name());
-    let chosen: Vec<&Suite> = SUITES
-        .iter()
-        .filter(|suite| {
-            args.only.is_empty() || args.only.iter().any(|part| name(suite).contains(part))
-        })
-        .collect();
-    if chosen.is_empty() {
+    let wanted =
+        |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part));
+    let chosen: Vec<&Suite> = SUITES.iter().filter(|suite| wanted(&name(suite))).collect();
+    let hosts = [Sanitizer::Thread, Sanitizer::Address];
+    let hosts = hosts.map(|sanitizer| (format!("host/{}", sanitizer.name()), sanitizer));
+    if chosen.is_empty() && !hosts.iter().any(|(name, _)| wanted(name)) {
         return Err("no suite is named so".to_owned());
     }
     crate::fuzz::nightly()?;
@@ -82,6 +108,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     for suite in chosen {
         println!("xtask: {} under the {} sanitizer", suite.package, suite.sanitizer.name());
         rows.push((name(suite), test(suite)?));
+    }
+    for (name, sanitizer) in hosts {
+        if wanted(&name) {
+            println!("xtask: the host and its plugins under the {} sanitizer", sanitizer.name());
+            rows.push((name, host::test(sanitizer)?));
+        }
     }
     println!("\n{:<28} result", "suite");
     for (name, finding) in &rows {
@@ -96,14 +128,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// Builds and runs a suite; what it found, if anything.
 fn test(suite: &Suite) -> Result<Option<String>, Failure> {
     let sanitizer = suite.sanitizer.name();
-    let target = paths::target_dir().join(format!("sanitize-{sanitizer}"));
+    let target = suite.sanitizer.target();
     std::fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
     let suppressions = target.join("suppressions.txt");
     std::fs::write(&suppressions, THREAD_SUPPRESSIONS)
         .map_err(|error| format!("{}: {error}", suppressions.display()))?;
     let mut command = Command::new("cargo");
     command
-        .args(["test", "--target", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)])
+        .args(["test", "--target", &triple()])
         .args(["-p", suite.package])
         .args(suite.cargo_args)
         .arg("--target-dir")
@@ -113,12 +145,8 @@ fn test(suite: &Suite) -> Result<Option<String>, Failure> {
         // The standard library of the toolchain is built without the sanitizer.
         .env("RUSTFLAGS", format!("-Zsanitizer={sanitizer} -Cunsafe-allow-abi-mismatch=sanitizer"))
         .env("RUSTUP_TOOLCHAIN", "nightly")
-        .env("ASAN_OPTIONS", "detect_stack_use_after_return=1:detect_leaks=1")
-        .env(
-            "TSAN_OPTIONS",
-            format!("suppressions={}:second_deadlock_stack=1", suppressions.display()),
-        )
         .env("PROPTEST_CASES", "16")
+        .envs(options(&suppressions, None))
         .current_dir(paths::root());
     let ended = process::run("cargo test", &mut command, SUITE_LIMIT, true)?;
     Ok((!ended.success).then(|| said(&ended.lines)))
