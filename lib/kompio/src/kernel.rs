@@ -127,6 +127,9 @@ pub(crate) trait Kernel {
     /// The time.
     fn now(&self) -> Instant;
 
+    /// Processor time that this thread has used.
+    fn cpu_time(&self) -> Duration;
+
     /// Places in the descriptor table; 0 when it is not used.
     fn places(&self) -> u32;
 

@@ -54,6 +54,7 @@ mod kernel;
 pub mod limits;
 mod listen;
 mod out;
+mod pace;
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "a part of it is for tests"))]
 mod scripted;

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: plain numbers; the descriptor is new and owned by nobody else.
@@ -165,6 +166,14 @@ pub(crate) fn locked_memory_limit() -> u64 {
         libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit);
         limit.rlim_cur
     }
+}
+
+/// Processor time of the calling thread; zero where the clock is missing.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the time is a local.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// `uname -r`, and its first two numbers.

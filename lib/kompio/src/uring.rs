@@ -357,6 +357,10 @@ impl Kernel for Uring {
         std::time::Instant::now()
     }
 
+    fn cpu_time(&self) -> std::time::Duration {
+        crate::sys::thread_cpu_time()
+    }
+
     fn places(&self) -> u32 {
         self.table.len() as u32
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::buffers::Buffers;
 use crate::handler::{CloseReason, Consumed};
 use crate::kernel::{Cqe, Op};
+use crate::pace::{Pace, Way};
 use crate::scripted::{Rig, Seen};
 use crate::shared::Shutdown;
 use crate::token::{ConnToken, Kind, Tag};
@@ -307,25 +308,27 @@ fn a_closed_connection_that_keeps_sending_is_not_listened_to_for_ever() {
 }
 
 #[test]
-fn a_wait_is_for_one_completion_unless_there_is_a_backlog() {
+fn a_wait_is_for_one_completion_unless_waiting_for_more_has_paid() {
     let mut rig = Rig::new();
     rig.on_data(|ctx, conn, data| {
         ctx.send(conn, data);
         Consumed::Bytes(data.len())
     });
     let conns: Vec<ConnToken> = (0..40).map(|_| rig.accept()).collect();
-    rig.receive(conns[0], b"a");
-    rig.worker.turn(None).unwrap();
-    rig.worker.turn(None).unwrap();
-    assert_eq!(rig.worker.kernel.waits.last().map(|w| w.completions), Some(1));
-    rig.send(conns[0], usize::MAX);
-    for &conn in &conns[1..] {
-        rig.receive(conn, b"b");
+    // 39 sends complete in the submission, and past them one is due, or as many as last time.
+    for (way, completions) in [(Way::First, 1), (Way::PastSends, 39 + 1), (Way::Backlog, 39 + 39)] {
+        rig.worker.pace = Pace::always(way);
+        for &conn in &conns[1..] {
+            rig.receive(conn, b"b");
+        }
+        rig.worker.turn(None).unwrap();
+        rig.worker.turn(None).unwrap();
+        assert_eq!(rig.worker.kernel.waits.last().map(|w| w.completions), Some(completions));
+        rig.worker.turn(None).unwrap();
+        assert_eq!(rig.worker.kernel.waits.last().map(|w| w.completions), Some(1));
+        for &conn in &conns[1..] {
+            rig.send(conn, usize::MAX);
+        }
+        rig.worker.turn(None).unwrap();
     }
-    rig.worker.turn(None).unwrap();
-    rig.worker.turn(None).unwrap();
-    // 39 sends complete in the submission, and as many as last time are due.
-    assert_eq!(rig.worker.kernel.waits.last().map(|w| w.completions), Some(39 + 40));
-    rig.worker.turn(None).unwrap();
-    assert_eq!(rig.worker.kernel.waits.last().map(|w| w.completions), Some(1));
 }

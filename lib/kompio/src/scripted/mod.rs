@@ -140,6 +140,10 @@ impl Kernel for Fake {
         self.now
     }
 
+    fn cpu_time(&self) -> Duration {
+        Duration::from_micros(self.counts.enters)
+    }
+
     fn places(&self) -> u32 {
         64
     }

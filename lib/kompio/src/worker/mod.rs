@@ -29,6 +29,7 @@ use crate::ctx::DriverCtx;
 use crate::handler::{CloseReason, EventHandler, FillOutcome};
 use crate::kernel::{Cqe, Kernel, Op, Wait};
 use crate::limits;
+use crate::pace::Pace;
 use crate::shared::Phase;
 use crate::sys;
 use crate::timer::Purpose;
@@ -61,6 +62,7 @@ pub(crate) struct Worker<K, H> {
     pub(crate) sends: u32,
     /// Completions of the last sweep beyond the sends that were submitted with it.
     news: u32,
+    pub(crate) pace: Pace,
     /// When the timer operation runs out that is with the kernel.
     timer_armed: Option<Instant>,
     timer_value: Box<Timespec>,
@@ -95,6 +97,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             wake_armed: false,
             sends: 0,
             news: 0,
+            pace: Pace::new(),
             timer_armed: None,
             timer_value: Box::new(Timespec::new()),
             next_tick: None,
@@ -200,20 +203,18 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
         self.ctx.shared.mailboxes[mailbox].awake();
         self.kernel.reap(&mut self.cqes);
         self.news = (self.cqes.len() as u32).saturating_sub(sends);
+        self.pace.brought(self.news, || self.kernel.cpu_time());
         entered
     }
 
-    /// How many completions to wait for. One, unless the sweep before was a full one: then there
-    /// is a backlog, of which the kernel delivers no more than what is waited for (and 20), and
-    /// waiting for as much again is over at once. The sends of this submission complete in it and
-    /// are no news. A wait that proves too long ends after `min_wait_us`, at the price of a timer,
-    /// which is why it is not tried without a backlog.
+    /// How many completions to wait for. A wait for several that proves too long ends after
+    /// `min_wait_us`, at the price of a timer.
+    #[inline]
     fn batch(&self, sends: u32) -> u32 {
-        const FULL: u32 = 16;
-        if self.news < FULL || self.ctx.config.min_wait_us == 0 {
+        if self.ctx.config.min_wait_us == 0 {
             return 1;
         }
-        (sends + self.news).min(self.ctx.config.cq_entries / 2)
+        self.pace.completions(sends, self.news).min(self.ctx.config.cq_entries / 2)
     }
 
     /// Keeps the one timer operation in step with the next deadline; true when that has passed.
