@@ -172,8 +172,9 @@ def test_thousands_of_clients_that_come_and_vanish_leave_nothing(_server):
 def test_ten_thousand_clients_at_once_are_served_and_cost_little_each(_server):
     count = few_or_many(1500, 10_000)
     open_files_allowed(count + 500)
-    allowed = min(count, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 400)
-    with Server(wrap=["prlimit", f"--nofile={2 * count + 1000}"], admin=True) as server:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = min(count, soft - 400)
+    with Server(wrap=["prlimit", f"--nofile={min(2 * count + 1000, hard)}"], admin=True) as server:
         rss = server.rss_kib()
         with Clients(server) as clients:
             held = [socket.create_connection((ADDRESS, server.resp_port), timeout=HANG_S)

@@ -154,8 +154,8 @@ def test_connections_above_a_memory_budget_are_closed_and_the_others_served(_ser
                 hog.send(half)
             wait_for(lambda: stats(server)["memory_closes"] > 0)
             clients.proceed()
-            held = stats(server)["connection_bytes"]
-            assert held < 64 * MIB, f"{held} bytes are held for connections"
+            # Every connection is looked at twice a second, and the largest are let go until it fits.
+            wait_for(lambda: stats(server)["connection_bytes"] <= 16 * MIB)
             grown = server.rss_kib() - before
             assert grown < 160 << 10, f"grew by {grown} KiB"
             for hog in hogs:

@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// Attack what is built already.
     #[arg(long)]
     no_build: bool,
+    /// Every client must be answered so many seconds after each fault: only where nothing else runs.
+    #[arg(long)]
+    recovery: Option<f64>,
     /// Only flows whose name contains one of these (comma-separated).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -38,10 +41,15 @@ pub(crate) fn faults(args: &Args) -> Result<(), Failure> {
     if flows.is_empty() {
         return Err("no fault flow is named so".to_owned());
     }
+    let mut environment = vec![("CRUCIBLE_FAULTS", "long")];
+    let recovery = args.recovery.map(|seconds| seconds.to_string());
+    if let Some(seconds) = &recovery {
+        environment.push(("CRUCIBLE_RECOVERY_S", seconds));
+    }
     let mut failed = 0;
     for flow in &flows {
         println!("\n==> {}", flow.display());
-        failed += tools.run(flow, &[("CRUCIBLE_FAULTS", "long")], FLOW_LIMIT)?.failed;
+        failed += tools.run(flow, &environment, FLOW_LIMIT)?.failed;
     }
     println!("\n{} flows, {failed} promises broken", flows.len());
     if failed == 0 { Ok(()) } else { Err("promises were broken".to_owned()) }
