@@ -1,5 +1,6 @@
 """Out of descriptors, memory or disk: refused in a sentence or served later, never wrong, never dead."""
 
+import json
 import os
 import resource
 import signal
@@ -10,7 +11,7 @@ import time
 
 from crucible import HOST as ADDRESS
 from crucible import Server, free_port, host_binary, run
-from faults import HANG_S, Clients, command, few_or_many, stats, wait_for
+from faults import HANG_S, Clients, benchmark, command, few_or_many, stats, wait_for
 
 MIB = 1 << 20
 
@@ -162,6 +163,31 @@ def test_connections_above_a_memory_budget_are_closed_and_the_others_served(_ser
                 hog.close()
             clients.proceed()
         assert stats(server)["panics"] == 0
+
+
+def test_a_store_filled_many_times_over_forgets_and_is_never_wrong(_server):
+    for backend in ("segcache", "slab", "heap"):
+        with Server(backend=backend, heap="32MiB", admin=True) as server:
+            with Clients(server, tallies=0) as clients:
+                evicted, deadline = 0, time.monotonic() + 600
+                while evicted < few_or_many(20_000, 200_000):
+                    # Keys of 400 MB together: each place of the store is taken again and again.
+                    load = benchmark(server.resp_port, "-c", "4", "-P", "8", "--keys", "300000",
+                                     "--prefill", "false", "--commands", "get=1,set=2",
+                                     "--value-length", "weighted:100=5,1000=3,8000=1")
+                    said, errors = load.communicate(timeout=600)
+                    assert load.returncode == 0, errors
+                    counts = [json.loads(text) for text in said.splitlines()][-1]["counts"]
+                    assert counts["verified"] > 0, counts
+                    for name in ("lost", "timeouts", "garbage", "disconnects"):
+                        assert counts[name] == 0, (name, counts)
+                    store = stats(server)["stores"]["cache"]
+                    evicted = store["evicted"]
+                    assert time.monotonic() < deadline, store
+                    assert store["memory_used_bytes"] <= store["memory_limit_bytes"], store
+                clients.proceed()
+            rss = server.rss_kib()
+            assert rss < 160 << 10, f"{backend}: {rss} KiB resident for a store of 32 MiB"
 
 
 if __name__ == "__main__":
