@@ -12,6 +12,7 @@ mod flamegraph;
 mod fuzz;
 mod hooks;
 mod install;
+mod miri;
 mod paths;
 mod process;
 mod run;
@@ -52,8 +53,10 @@ enum Task {
     FuzzAll(fuzz::Args),
     /// Kill, starve, flood and mislead the release build, and check every answer meanwhile.
     Faults(faults::Args),
-    /// Run the tests of the crates with unsafe code under the address and thread sanitizers.
+    /// Run tests, and the server as a whole, under the address and thread sanitizers.
     Sanitize(sanitize::Args),
+    /// Interpret tests of the boundary and of the store's core with Miri.
+    Miri(miri::Args),
     /// Serve a mixed, verified load for a long time; report what leaks or drifts.
     Soak(soak::Args),
     /// Make a Debian package and a tarball of a release build.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Task::Smoketest(args) => smoke::smoketest(&args),
         Task::FuzzAll(args) => fuzz::run(&args),
         Task::Sanitize(args) => sanitize::run(&args),
+        Task::Miri(args) => miri::run(&args),
         Task::Faults(args) => faults::faults(&args),
         Task::Coverage(args) => coverage::coverage(&args),
         Task::Audit => audit::audit(),
@@ -94,6 +98,50 @@ fn main() -> ExitCode {
         Err(sentence) => {
             eprintln!("xtask: {sentence}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The commands that the workflow files give to xtask: after `cargo xtask`, and in the matrix.
+    fn commands(text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut in_matrix = false;
+        for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+            if let Some((_, rest)) = line.split_once("cargo xtask ") {
+                found.extend((!rest.contains("${{")).then(|| rest.to_owned()));
+            }
+            match line.strip_prefix("- ") {
+                Some(item) if in_matrix => found.push(item.to_owned()),
+                _ => in_matrix = line == "task:",
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_step_of_the_workflow_files_is_a_task_with_options_that_it_has() {
+        let folder = paths::root().join(".github/workflows");
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(folder).expect("the folder") {
+            let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("a file");
+            all.extend(commands(&text));
+        }
+        let ci = std::fs::read_to_string(paths::root().join(".ci/run")).expect("the script");
+        all.extend(commands(&ci));
+        for needed in
+            ["fuzz-all", "sanitize", "faults", "soak", "audit", "coverage", "miri", "test"]
+        {
+            assert!(all.iter().any(|line| line.starts_with(needed)), "no step runs {needed}");
+        }
+        for line in all {
+            let words = std::iter::once("xtask").chain(line.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
         }
     }
 }
