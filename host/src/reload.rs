@@ -15,7 +15,7 @@ use crate::config::value::{Setting, Size};
 use crate::config::{Settings, Sources, load};
 use crate::log;
 use crate::plan::{Plan, StorePlan, usual_heap_bytes};
-use crate::services::{Core, lock};
+use crate::services::{Core, by_reference_ms, lock};
 use crate::worker::Crew;
 
 /// The one key of a store that may change, where the store can.
@@ -201,6 +201,7 @@ fn apply(core: &Core, plan: &Plan) {
     }
     core.slow_after_us.store(log::slow_us(&plan.settings.logging), Ordering::Relaxed);
     core.connection_memory.store(plan.settings.limits.connection_memory.0, Ordering::Relaxed);
+    core.by_reference_ms.store(by_reference_ms(&plan.settings.limits), Ordering::Relaxed);
     for (at, listener) in plan.listeners.iter().enumerate() {
         core.timeouts[at].set(
             listener.idle_timeout,

@@ -25,7 +25,9 @@ use crate::loader::{LoadError, Loaded, Loader};
 use crate::log;
 use crate::plan::{Plan, usual_heap_bytes};
 use crate::services::counters::Counters;
-use crate::services::{Core, ListenerShare, Timeouts, TlsShare, WorkerShare, lock, unix_ms};
+use crate::services::{
+    Core, ListenerShare, Timeouts, TlsShare, WorkerShare, by_reference_ms, lock, unix_ms,
+};
 use crate::signals::{self, Signal};
 use crate::swap::{self, Swaps};
 use crate::takeover::{self, Inherited};
@@ -193,6 +195,7 @@ fn core(plan: &Plan) -> Arc<Core> {
         addresses: Mutex::new(HashMap::new()),
         slow_after_us: AtomicU64::new(crate::log::slow_us(&plan.settings.logging)),
         connection_memory: AtomicU64::new(plan.settings.limits.connection_memory.0),
+        by_reference_ms: AtomicU32::new(by_reference_ms(&plan.settings.limits)),
         max_per_address: AtomicU32::new(u32::try_from(per_address).unwrap_or(u32::MAX)),
         gates: plan.stores.iter().map(|_| crate::gate::Gate::new(workers)).collect(),
         event_masks: plan.stores.iter().map(|_| AtomicU32::new(0)).collect(),

@@ -179,6 +179,8 @@ pub struct Limits {
     pub output_max: Size,
     /// Values at least this long are sent from where they lie.
     pub by_reference_min: Size,
+    /// A peer that takes nothing for so long holds them no more; 0 = no limit.
+    pub by_reference_timeout: Duration,
     /// Unparsed input and unsent replies of all connections; 0 = no limit.
     pub connection_memory: Size,
 }
@@ -196,6 +198,7 @@ impl Default for Limits {
             output_resume: Size(256 << 10),
             output_max: Size(1 << 30),
             by_reference_min: Size(16 << 10),
+            by_reference_timeout: Duration::from_secs(2),
             connection_memory: Size(0),
         }
     }

@@ -101,6 +101,7 @@ fn derived(plan: &Plan) -> String {
         (
             settings.limits.by_reference_min,
             settings.limits.max_connections_per_address,
+            settings.limits.by_reference_timeout,
             settings.limits.connection_memory,
             settings.workers.stuck_after,
             &admin_tls,

@@ -218,6 +218,11 @@ impl Timeouts {
     }
 }
 
+/// [`Core::by_reference_ms`] as configured.
+pub fn by_reference_ms(limits: &crate::config::Limits) -> u32 {
+    u32::try_from(limits.by_reference_timeout.as_millis()).unwrap_or(u32::MAX)
+}
+
 /// The process's shared state.
 #[derive(Debug)]
 pub struct Core {
@@ -245,6 +250,8 @@ pub struct Core {
     pub slow_after_us: AtomicU64,
     /// Most memory of all connections; 0 = no limit.
     pub connection_memory: AtomicU64,
+    /// Milliseconds for which a peer that takes nothing may hold memory of a store; 0 = no limit.
+    pub by_reference_ms: AtomicU32,
     /// Kinds of key events that anybody listens to, by store; lent to plugins.
     pub event_masks: Vec<AtomicU32>,
     /// By store: lets one worker run turns while all others wait.

@@ -1,6 +1,9 @@
 //! Time-outs: idle connections, requests that never become whole, replies that
 //! nobody takes. The same look counts the store's memory that replies hold.
 //!
+//! A peer that takes nothing holds the store's memory only so long; its replies are
+//! copied then, and wait on in the connection's own memory.
+//!
 //! What must always be true: no timer for each connection; a fifth of the slots
 //! is looked at with each tick of the loop, so that each is seen twice a second.
 //! A large value gets a second more for each 64 KiB. Called by the worker.
@@ -55,6 +58,9 @@ impl Worker {
         for at in from..to {
             let overdue = self.is_overdue(ctx, at);
             let Some(token) = token_of(self.conns[at].id) else { continue };
+            if !overdue && self.holds_too_long(ctx, at, token) {
+                ctx.unpin(token);
+            }
             let held = self.held(ctx, at, token);
             self.held_bytes += held as u64;
             let counts = &self.core().shares[self.id];
@@ -85,6 +91,16 @@ impl Worker {
         let tls = if self.conns[at].has(flag::TLS) { self.tls.held(token) } else { 0 };
         let replies = ctx.queued_bytes(token).saturating_sub(ctx.pinned_bytes(token));
         replies + ctx.input(token).len() + tls
+    }
+
+    /// Whether a connection holds memory of the store and its peer has taken nothing for long.
+    fn holds_too_long(&self, ctx: &DriverCtx, at: usize, token: ConnToken) -> bool {
+        let conn = &self.conns[at];
+        let limit = self.core().by_reference_ms.load(Ordering::Relaxed);
+        limit > 0
+            && conn.waiting_bytes > 0
+            && self.clock.host_ms.wrapping_sub(conn.stalled_at) >= limit
+            && ctx.pinned_bytes(token) > 0
     }
 
     fn is_overdue(&mut self, ctx: &DriverCtx, at: usize) -> bool {

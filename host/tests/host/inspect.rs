@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::admin::address;
 use crate::serving::args;
-use crate::support::{Host, LONG, fixtures, http};
+use crate::support::{Host, LONG, Wire, fixtures, http};
 
 fn get(at: &str, path: &str) -> Value {
     let (status, body) = http(at, "GET", path, "", "");
@@ -95,15 +95,46 @@ fn sampled_requests_show_in_histograms_outcomes_hot_keys_and_curves() {
     host.stop();
 }
 
+/// A client that has asked for a value of `len` bytes so many times and reads nothing.
+fn slow_reader(host: &Host, len: usize, times: usize) -> Wire {
+    let mut slow = host.connect(0);
+    slow.send(format!("*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n${len}\r\n"));
+    slow.send(vec![b'x'; len]).ask("\r\n", "+OK\r\n");
+    slow.send("GET big\r\n".repeat(times));
+    slow
+}
+
+#[test]
+fn a_client_that_reads_nothing_soon_holds_nothing_of_the_store() {
+    const LEN: usize = 300 << 10;
+    const TIMES: usize = 64;
+    let quick = ["--set", "limits.by_reference_timeout=200ms"];
+    let (host, at) = start(&[&["--plugin", "resp@127.0.0.1:0"], &quick[..]].concat());
+    let mut slow = slow_reader(&host, LEN, TIMES);
+    until("held, and then not", || {
+        let listed = get(&at, "/connections");
+        let waiting = listed["connections"].as_array()?.iter().any(|c| c["state"] == "sending");
+        let stats = get(&at, "/stats");
+        let holds = stats["pinned_bytes"] != 0 || stats["pinned_values"] != 0;
+        (waiting && !holds).then_some(stats)
+    });
+    // All of it still comes, from the copy.
+    for _ in 0..TIMES {
+        let reply = slow.read(LEN + format!("${LEN}\r\n\r\n").len());
+        assert!(reply.starts_with(format!("${LEN}\r\n").as_bytes()));
+        assert_eq!(reply.iter().filter(|&&byte| byte == b'x').count(), LEN);
+    }
+    slow.ask("PING\r\n", "+PONG\r\n");
+    host.stop();
+}
+
 #[test]
 fn connections_show_what_a_slow_reader_holds_and_that_it_lets_go() {
     const LEN: usize = 1 << 20;
     const TIMES: usize = 24;
-    let (host, at) = start(&["--plugin", "resp@127.0.0.1:0"]);
-    let mut slow = host.connect(0);
-    slow.send(format!("*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n${LEN}\r\n"));
-    slow.send(vec![b'x'; LEN]).ask("\r\n", "+OK\r\n");
-    slow.send("GET big\r\n".repeat(TIMES));
+    let patient = ["--set", "limits.by_reference_timeout=0"];
+    let (host, at) = start(&[&["--plugin", "resp@127.0.0.1:0"], &patient[..]].concat());
+    let mut slow = slow_reader(&host, LEN, TIMES);
     let held = until("pinned", || {
         let stats = get(&at, "/stats");
         (stats["pinned_bytes"].as_u64()? > 0).then_some(stats)
