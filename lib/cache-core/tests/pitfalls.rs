@@ -279,3 +279,24 @@ fn policies_differ_where_they_should() {
     assert!(clock > fifo + 0.03, "clock {clock:.3} fifo {fifo:.3}");
     assert!(merge > fifo + 0.03, "merge {merge:.3} fifo {fifo:.3}");
 }
+
+#[test]
+fn segments_of_large_items_are_full_to_their_tails() {
+    // Items of 2 to 24 KiB in segments of 128 KiB: with one open segment for each log,
+    // an item's half would stay empty behind every ten items.
+    let cache = Cache::new(Config::new(64 << 20)).unwrap();
+    let mut w = cache.worker(0).unwrap();
+    let value = vec![b'v'; 24 << 10];
+    let mut random = 1u64;
+    for i in 0..20_000u64 {
+        w.enter(1 + i);
+        w.tick(2);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let len = (2 << 10) + (random >> 33) as usize % (22 << 10);
+        set(&w, &i.to_le_bytes(), &value[..len]);
+    }
+    let stats = cache.stats();
+    let share = stats.item_bytes as f64 / stats.heap_size as f64;
+    assert!(share > 0.94, "{share}");
+    assert_eq!(stats.counters.no_memory, 0);
+}

@@ -20,6 +20,7 @@ mod evict;
 pub(crate) mod ghosts;
 pub(crate) mod grow;
 mod iterate;
+mod logs;
 mod read;
 mod reserve;
 mod store;
@@ -40,8 +41,8 @@ use crate::stats::{Count, WorkerCounters};
 use crate::sync::Ordering;
 use crate::table::entry::Entry;
 use crate::view::Item;
-use append::Logs;
 use evict::Evictor;
+use logs::Logs;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use crate::table::entry::Entry;
 use crate::ttl;
 use crate::view::Item;
 use crate::worker::Worker;
-use crate::worker::append::Room;
+use crate::worker::logs::Room;
 
 /// When a write takes place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
