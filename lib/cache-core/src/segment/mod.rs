@@ -85,6 +85,7 @@ pub(crate) struct Segments {
     resident: AtomicU32,
     free: AtomicU32,
     retired: AtomicU32,
+    /// No segment before this one is Absent, as far as is known.
     hint: AtomicU32,
     /// The segment that was freed last: its memory is the likeliest to be in the
     /// processor's cache.
@@ -556,6 +557,9 @@ impl Segments {
             self.free.fetch_sub(1, Ordering::Relaxed);
             self.data.discard((id as usize) << self.shift, self.size());
             self.states[id as usize].store(Word::ABSENT.0, Ordering::SeqCst);
+            // The first to be taken again: on a huge page that was never touched, one
+            // segment would bring the memory of all its neighbours.
+            self.hint.fetch_min(id, Ordering::Relaxed);
             self.resident.fetch_sub(1, Ordering::Relaxed);
         }
     }
