@@ -102,7 +102,8 @@ pub struct Config {
     /// Ghosts for each item that fits (`s3fifo`).
     pub ghost_ratio: f64,
     /// Let new items pass the small queue of `s3fifo` by while a sample of the
-    /// traffic shows that this misses less.
+    /// traffic shows that this misses less, and begin with a wider queue while the
+    /// cache turns over for the first times.
     pub adaptive_admission: bool,
     /// Ask hits in proportion to an item's size (`s3fifo`, `clock`, `merge`).
     pub size_aware: bool,

@@ -34,7 +34,7 @@ pub struct Settings {
     pub small_queue_ratio: f64,
     /// Evicted keys that s3fifo remembers, for each item that fits.
     pub ghost_ratio: f64,
-    /// Let new items pass s3fifo's queue of new items by while that misses less.
+    /// Fit s3fifo's queue of new items to the traffic: wide at first, passed by where that pays.
     pub adaptive_admission: bool,
     /// Ask more hits of larger items before they are kept (s3fifo, clock).
     pub size_aware: bool,

@@ -6,9 +6,17 @@ use crate::trace::Trace;
 use cache_core::{Cache, Config, PolicyKind, Store};
 use std::collections::HashMap;
 
-pub(crate) struct Setup {
+/// What decides who goes.
+#[derive(Clone, Copy)]
+struct Rules {
     policy: PolicyKind,
     size_aware: bool,
+    small_share: f64,
+    adaptive: bool,
+}
+
+pub(crate) struct Setup {
+    rules: Rules,
     heap: usize,
     segments: Option<(u32, usize)>,
     /// Item length that all objects are made to have, or 0 for their own sizes.
@@ -27,8 +35,10 @@ pub(crate) struct Ratios {
 
 pub(crate) fn replay(trace: &Trace, setup: &Setup) -> Result<Ratios, String> {
     let mut config = Config::new(setup.heap);
-    config.policy = setup.policy;
-    config.size_aware = setup.size_aware;
+    config.policy = setup.rules.policy;
+    config.size_aware = setup.rules.size_aware;
+    config.small_share = setup.rules.small_share;
+    config.adaptive_admission = setup.rules.adaptive;
     config.miss_ratio_curve = false;
     config.max_value_size = 64 << 20;
     if let Some((count, size)) = setup.segments {
@@ -69,18 +79,17 @@ pub(crate) fn replay(trace: &Trace, setup: &Setup) -> Result<Ratios, String> {
 
 /// A cache for exactly so many equal objects: 256 segments, as in the reference,
 /// fewer if they would hold less than two objects.
-fn equal_objects(capacity: u64, policy: PolicyKind, size_aware: bool) -> Setup {
+fn equal_objects(capacity: u64, rules: Rules) -> Setup {
     let segments = (capacity / 2).clamp(8, 256);
     let each = capacity.div_ceil(segments).max(1) as usize;
     let size = (each * 24).next_power_of_two().max(4096);
     let item_len = (size - 8) / each;
     let live = (capacity as f64 / each as f64).round() as u64;
     // What the store keeps ahead is not part of the capacity.
-    let spare = 3 + u64::from(policy == PolicyKind::Merge) * 2;
+    let spare = 3 + u64::from(rules.policy == PolicyKind::Merge) * 2;
     let count = live + spare;
     Setup {
-        policy,
-        size_aware,
+        rules,
         heap: (count as usize * size).max(16 << 20) * 2 + capacity as usize * 40,
         segments: Some((count as u32, size)),
         item_len,
@@ -115,7 +124,10 @@ fn rivals(policy: PolicyKind) -> &'static [&'static str] {
 
 pub(crate) fn run(args: &mut Args) -> Result<(), String> {
     let json = args.flag("--json");
+    let defaults = Config::new(0);
     let size_aware = args.flag("--size-aware");
+    let adaptive = !args.flag("--no-adaptive");
+    let small_share = args.value("--small-share", defaults.small_share)?;
     let policies = args.list("--policy", PolicyKind::ALL.to_vec())?;
     let fractions: Vec<String> =
         args.list("--fraction", ["0.01", "0.05", "0.1", "0.2", "0.4"].map(str::to_owned).to_vec())?;
@@ -146,17 +158,11 @@ pub(crate) fn run(args: &mut Args) -> Result<(), String> {
             );
         }
         for policy in &policies {
+            let rules = Rules { policy: *policy, size_aware, small_share, adaptive };
             let mut setups: Vec<(String, Setup)> = Vec::new();
             for heap in &heaps {
-                let setup = Setup {
-                    policy: *policy,
-                    size_aware,
-                    heap: *heap,
-                    segments: None,
-                    item_len: 0,
-                    key_len,
-                    scale,
-                };
+                let setup =
+                    Setup { rules, heap: *heap, segments: None, item_len: 0, key_len, scale };
                 setups.push((format!("{heap}"), setup));
             }
             if heaps.is_empty() {
@@ -164,10 +170,7 @@ pub(crate) fn run(args: &mut Args) -> Result<(), String> {
                     let share: f64 =
                         fraction.parse().map_err(|_| format!("{fraction}: not a fraction"))?;
                     let capacity = (objects * share) as u64;
-                    setups.push((
-                        fraction.clone(),
-                        equal_objects(capacity.max(16), *policy, size_aware),
-                    ));
+                    setups.push((fraction.clone(), equal_objects(capacity.max(16), rules)));
                 }
             }
             for (label, setup) in setups {

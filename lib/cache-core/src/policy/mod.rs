@@ -75,6 +75,7 @@ pub(crate) fn build(config: &Config, direct: &Arc<AtomicBool>) -> Box<dyn Policy
     match config.policy {
         PolicyKind::S3Fifo => Box::new(s3fifo::S3Fifo {
             small_share: config.small_share,
+            adaptive: config.adaptive_admission,
             ghosts: config.ghost_ratio > 0.0,
             direct: Arc::clone(direct),
             sizes,
