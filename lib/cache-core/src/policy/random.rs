@@ -1,4 +1,7 @@
-//! `random`: any full segment goes, each as likely as the others.
+//! `random`: of two full segments, each as likely as the others, the older goes.
+//!
+//! One alone would be as likely to hold what has just come as what nobody wants any
+//! more; the better of two is what simulators and servers call random eviction.
 
 use super::{Candidate, Policy, Verdict, nth_sealed};
 use crate::segment::state::Layer;
@@ -13,7 +16,10 @@ impl Policy for Random {
     }
 
     fn choose(&self, segments: &Segments, census: &Census, random: u64) -> Option<u32> {
-        nth_sealed(segments, census, random)
+        let one = nth_sealed(segments, census, random & 0xffff_ffff)?;
+        let other = nth_sealed(segments, census, random >> 32)?;
+        let older = segments.word(other).seq() < segments.word(one).seq();
+        Some(if older { other } else { one })
     }
 
     fn judge(&self, _item: &Candidate) -> Verdict {
