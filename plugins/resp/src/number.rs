@@ -59,6 +59,12 @@ pub fn parse_cursor(text: &[u8]) -> Option<u64> {
 
 /// Reads a score: as [`parse_f64`], and neither rounded to infinity nor to nothing.
 pub fn parse_score(text: &[u8]) -> Option<f64> {
+    // Whole numbers of so few digits are what they are as floats, too.
+    if text.len() <= 15
+        && let Some(whole) = parse_i64(text)
+    {
+        return Some(whole as f64);
+    }
     let value = parse_f64(text)?;
     let digits = || text.iter().take_while(|b| !matches!(b, b'e' | b'E'));
     if value.is_infinite() && digits().any(u8::is_ascii_digit) {

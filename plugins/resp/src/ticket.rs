@@ -177,6 +177,8 @@ pub enum Ticket {
     ExecSet,
     /// The transaction goes on after a command of several steps.
     ExecMore,
+    /// DBSIZE.
+    Items,
     /// A command without operations of the store; its arguments are carried.
     Cold(Cmd),
     /// Blocks until a pause ends.

@@ -54,7 +54,17 @@ static MAY_TAKE_LONG: [bool; TABLE.len()] = {
         let spec = &TABLE[i];
         let one_key = matches!(
             Cmd::at(i),
-            Cmd::Set | Cmd::Setex | Cmd::Psetex | Cmd::Setbit | Cmd::Mset | Cmd::Del
+            Cmd::Set
+                | Cmd::Setex
+                | Cmd::Psetex
+                | Cmd::Setbit
+                | Cmd::Setrange
+                | Cmd::Getrange
+                | Cmd::Substr
+                | Cmd::Mset
+                | Cmd::Msetnx
+                | Cmd::Msetex
+                | Cmd::Del
         );
         all[i] = runs_in_batches(spec) && spec.flags & flag::FAST == 0 && !one_key;
         i += 1;

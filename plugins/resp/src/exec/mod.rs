@@ -80,6 +80,8 @@ fn push_more<'a>(command: Cmd, args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
         Cmd::Bitop => return bitmaps::bitop(args, q),
         Cmd::Bitfield | Cmd::BitfieldRo => return bitmaps::bitfield(command, args, q),
         Cmd::Watch => keys::watch(args, q),
+        // It counts what the commands before it have left.
+        Cmd::Dbsize => q.end_barrier(Ticket::Items),
         Cmd::Publish | Cmd::Spublish | Cmd::Time | Cmd::Lolwut | Cmd::Command | Cmd::Ping => {
             cold::carry(command, args, q, false);
         }

@@ -16,6 +16,7 @@
 
 mod inline;
 pub mod plain;
+mod words;
 
 use crate::number;
 
@@ -228,8 +229,20 @@ impl Parser {
     #[inline]
     pub fn next(&mut self, input: &[u8], limits: &Limits) -> Result<Next, FrameError> {
         if self.stage == Stage::Start {
-            self.spans.clear();
             self.in_line = false;
+            if self.searched == 0
+                && let Some(consumed) = words::cut(input, &mut self.spans, limits)
+            {
+                return Ok(Next::Command { consumed });
+            }
+        }
+        self.stages(input, limits)
+    }
+
+    /// Reads whatever is not whole, long or odd, and remembers where it stopped.
+    fn stages(&mut self, input: &[u8], limits: &Limits) -> Result<Next, FrameError> {
+        if self.stage == Stage::Start {
+            self.spans.clear();
             match input.first() {
                 None => return Ok(Next::Partial { need_bytes: 1, pending: None }),
                 Some(b'*') => {}
@@ -287,6 +300,13 @@ impl Parser {
         self.left = more;
         self.at = 0;
         self.searched = 0;
+    }
+
+    /// What a fresh parser says without the short cut.
+    #[cfg(test)]
+    fn next_by_stages(mut self, input: &[u8], limits: &Limits) -> (Self, Result<Next, FrameError>) {
+        let next = self.stages(input, limits);
+        (self, next)
     }
 
     fn fail(&mut self, error: FrameError) -> FrameError {

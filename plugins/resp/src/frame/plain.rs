@@ -68,7 +68,7 @@ pub fn read(input: &[u8]) -> Option<(Plain<'_>, usize)> {
 
 /// The bulk whose length begins at `at`, and where the next thing begins.
 #[inline]
-fn bulk(input: &[u8], at: usize) -> Option<(&[u8], usize)> {
+pub(super) fn bulk(input: &[u8], at: usize) -> Option<(&[u8], usize)> {
     // The shortest rest: a digit and two line ends.
     let rest = input.get(at..)?;
     let [a, b, c, d, ..] = *rest.first_chunk::<5>()?;

@@ -175,6 +175,7 @@ fn answer_more<'a>(
     match ticket {
         Ticket::Error(text) => cx.error(w, &text),
         Ticket::Echo => w.bulk(ops[0].val()),
+        Ticket::Items => w.int(info::items(cx) as i64),
         Ticket::Cold(command) => return server::run(cx, command, ops, w),
         Ticket::Pause => return connection::wait_for_pause(cx),
         Ticket::Watched => transaction::watched(cx, ops, w),

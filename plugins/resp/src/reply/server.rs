@@ -136,7 +136,6 @@ fn plain<S: Sink + ?Sized>(
     w: &mut Writer<'_, S>,
 ) {
     match (command, sub) {
-        (Cmd::Dbsize, _) => w.int(info::items(cx) as i64),
         (Cmd::Flushall | Cmd::Flushdb, _) => flush(cx, args, w),
         (Cmd::Time, _) => {
             let now = std::time::SystemTime::now();
