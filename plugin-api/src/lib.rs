@@ -36,6 +36,7 @@ mod log;
 pub mod metadata;
 mod op;
 mod out;
+mod place;
 pub mod protocol;
 pub mod semantics;
 mod settings;

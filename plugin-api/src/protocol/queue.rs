@@ -21,6 +21,7 @@ use crate::abi::turn::key_event;
 use crate::bump::Bump;
 use crate::item::{Change, Item, Modify};
 use crate::op::Op;
+use crate::place::Places;
 use crate::structure::{Element, KeyChanges};
 use crate::thunk::guard;
 
@@ -46,9 +47,9 @@ struct SlotPtr<'a>(*mut AnySlot<'a>);
 
 impl Drop for SlotPtr<'_> {
     fn drop(&mut self) {
-        // SAFETY: came from `Box::into_raw` in `modify`; dropped once, at the
-        // end of the crossing, when no operation refers to it any more.
-        drop(unsafe { Box::from_raw(self.0) });
+        // SAFETY: placed in `modify`; dropped once, at the end of the crossing,
+        // when no operation refers to it any more and before its place is reused.
+        unsafe { self.0.drop_in_place() };
     }
 }
 
@@ -75,6 +76,8 @@ pub struct Queue<'a, T> {
     /// Operations and plans there were before the present call of `parse`.
     pub(crate) mark: (usize, usize),
     modifies: Vec<SlotPtr<'a>>,
+    /// Where they are.
+    places: Places,
     bodies: Vec<Vec<u8>>,
     bump: Bump,
     service: Service,
@@ -96,6 +99,7 @@ impl<'a, T> Queue<'a, T> {
             open: 0,
             mark: (0, 0),
             modifies: Vec::new(),
+            places: Places::default(),
             bodies: Vec::new(),
             bump: Bump::default(),
             one_at_a_time: service.capabilities().has(Capabilities::ASYNC),
@@ -120,11 +124,11 @@ impl<'a, T> Queue<'a, T> {
     where
         F: FnMut(Option<&Item<'_>>) -> Change + 'a,
     {
-        let slot = Box::into_raw(Box::new(ModifySlot {
+        let slot = self.places.place(ModifySlot {
             call: ModifyCall { call: call_modify::<F>, ctx: std::ptr::null_mut() },
             last: Change::keep(Status::OK),
             decide,
-        }));
+        });
         self.modifies.push(SlotPtr(slot));
         let mut op = Op::meta(key);
         // SAFETY: the slot was made above and is kept, unmoved, until the end
@@ -365,6 +369,7 @@ impl<'a, T> Queue<'a, T> {
         self.ops.clear();
         self.plan.clear();
         self.modifies.clear();
+        self.places.reset();
         self.bodies.clear();
         self.bump.reset();
         self.open = 0;
@@ -386,7 +391,7 @@ unsafe extern "C" fn call_modify<F: FnMut(Option<&Item<'_>>) -> Change>(
     view: *const ItemView,
     out: *mut Decision,
 ) -> Status {
-    // SAFETY: `ctx` is the boxed slot with its callback of type F, alive until the crossing ends and used
+    // SAFETY: `ctx` is the placed slot with its callback of type F, alive until the crossing ends and used
     // by the one worker that executes; `view` is valid for the call.
     let (slot, item) = unsafe { (&mut *ctx.cast::<ModifySlot<F>>(), Item::from_view(*view)) };
     match guard(|| (slot.decide)(item.as_ref())) {

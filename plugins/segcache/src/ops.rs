@@ -12,7 +12,7 @@ use cache_core::{
     Condition as StoreCondition, DeadlineCondition, Edit, Error, Item as StoredItem, KeyHash, Meta,
     NewValue, Outcome, ReserveRequest, Sought, Status as StoreStatus, Store,
 };
-use crucible_plugin_api::abi::op::{Buf, BufMut, ItemView, idle, item_bits, item_kind};
+use crucible_plugin_api::abi::op::{Buf, BufMut, ItemView, action, idle, item_bits, item_kind};
 use crucible_plugin_api::semantics;
 use crucible_plugin_api::{
     Batch, Body, BodyToken, Condition, Item, Modify, Op, OpCode, Opts, Status,
@@ -78,10 +78,8 @@ fn run_other(worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Pa
         | OpCode::META
         | OpCode::ARITH
         | OpCode::TOUCH
-        | OpCode::DELETE
-        | OpCode::MODIFY => {
-            general(worker, op, hash, parts);
-        }
+        | OpCode::DELETE => general(worker, op, hash, parts),
+        OpCode::MODIFY => modify(worker, op, hash, parts),
         _ => op.set_status(Status::UNSUPPORTED),
     }
 }
@@ -348,10 +346,45 @@ fn general(worker: &Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
             }
         }
     });
-    let number = (op.code() == OpCode::MODIFY || status == Status::OK).then_some(note);
-    let reads =
-        matches!(op.code(), OpCode::GET | OpCode::MODIFY) && !op.raw().opts.has(Opts::NO_TOUCH);
+    let number = (status == Status::OK).then_some(note);
+    let reads = op.code() == OpCode::GET && !op.raw().opts.has(Opts::NO_TOUCH);
     answer_update(worker, op, hash, &outcome, status, number, parts);
+    if reads && matches!(outcome, Ok(Outcome { new: Some(_), .. })) {
+        worker.store.count_read(op.key(), hash);
+    }
+}
+
+/// What a callback decides, whose new value is stored from where it lies.
+fn modify(worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
+    let (mut status, mut note) = (Status::INTERNAL, 0);
+    let outcome = worker.store.update_hashed(op.key(), hash, |present| {
+        let mut decide = |item: Option<&Item<'_>>| {
+            op.run_modify(item, |decided| {
+                let d = decided.decision;
+                (status, note) = (d.status, d.note);
+                let meta =
+                    Meta { flags: d.flags, marks: d.marks & 0x0f, deadline_ms: d.expires_at_ms };
+                match d.action {
+                    action::REPLACE => Edit::Replace {
+                        // SAFETY: the callback's bytes live until it is called again, and the
+                        // store reads them before.
+                        value: NewValue::Bytes(unsafe { Buf::of(decided.value).bytes() }),
+                        meta,
+                        cas: (d.new_cas != 0).then_some(d.new_cas),
+                    },
+                    action::SET_META if item.is_some() => Edit::SetMeta(meta),
+                    action::DELETE if item.is_some() => Edit::Delete,
+                    _ => Edit::Keep,
+                }
+            })
+        };
+        match present {
+            None => decide(None),
+            Some(item) => with_item(item, parts, |shown| decide(Some(shown))),
+        }
+    });
+    let reads = !op.raw().opts.has(Opts::NO_TOUCH);
+    answer_update(worker, op, hash, &outcome, status, Some(note), parts);
     if reads && matches!(outcome, Ok(Outcome { new: Some(_), .. })) {
         worker.store.count_read(op.key(), hash);
     }
