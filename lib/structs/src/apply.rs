@@ -100,25 +100,66 @@ pub fn apply(
         _ => return out.fail(Status::INVALID),
     }
     match call.op {
+        StructOp::ENCODING | StructOp::MEMORY => about(call.op, &slots[0], out),
+        _ => match kind_of(call) {
+            Some(kind) => one(kind, call, ctx, &mut slots[0], out),
+            None => multi::run(call, ctx, slots, out),
+        },
+    }
+}
+
+/// Whether [`apply_to`] can run a call on what its key holds.
+#[must_use]
+#[inline]
+pub fn is_of_one_object(call: &StructCall<'_>) -> bool {
+    call.keys.is_empty() && !call.has(StructFlags::REPLACE) && kind_of(call).is_some()
+}
+
+/// [`apply`] where the key holds a structure whose fields have no deadlines, and
+/// the call [is of one object](is_of_one_object): without moving it about. False
+/// when nothing is left of it, and the key is to be removed.
+#[inline]
+pub fn apply_to(
+    call: &StructCall<'_>,
+    ctx: &mut Ctx<'_>,
+    object: &mut Object,
+    expires_at_ms: &mut u64,
+    out: &mut StructAnswer<'_>,
+) -> bool {
+    debug_assert!(is_of_one_object(call) && object.next_deadline_ms() == 0);
+    match (call.condition, kind_of(call)) {
+        (Condition::ALWAYS | Condition::IF_PRESENT, Some(kind)) => {
+            on_present(kind, call, ctx, object, expires_at_ms, out)
+        }
+        (Condition::IF_ABSENT, _) => {
+            out.fail(Status::NOT_STORED);
+            true
+        }
+        _ => {
+            out.fail(Status::INVALID);
+            true
+        }
+    }
+}
+
+/// What kind an operation on one key's structure is of.
+#[inline]
+fn kind_of(call: &StructCall<'_>) -> Option<ItemKind> {
+    match call.op {
         StructOp::LIST_MPOP
         | StructOp::LIST_MOVE
         | StructOp::SET_MOVE
         | StructOp::SET_INTER
         | StructOp::SET_UNION
         | StructOp::SET_DIFF
-        | StructOp::ZSET_MPOP
-        | StructOp::ZSET_UNION
-        | StructOp::ZSET_INTER
-        | StructOp::ZSET_DIFF
-        | StructOp::RENAME
-        | StructOp::COPY => multi::run(call, ctx, slots, out),
-        StructOp::ZSET_RANGE if call.has(StructFlags::STORE) => multi::run(call, ctx, slots, out),
-        StructOp::ENCODING | StructOp::MEMORY => about(call.op, &slots[0], out),
-        StructOp(1..=16) => one(ItemKind::Hash, call, ctx, &mut slots[0], out),
-        StructOp(32..=44) => one(ItemKind::List, call, ctx, &mut slots[0], out),
-        StructOp(64..=75) => one(ItemKind::Set, call, ctx, &mut slots[0], out),
-        StructOp(96..=110) => one(ItemKind::SortedSet, call, ctx, &mut slots[0], out),
-        _ => out.fail(Status::UNSUPPORTED),
+        | StructOp::ZSET_MPOP => None,
+        StructOp::ZSET_RANGE if call.has(StructFlags::STORE) => None,
+        StructOp(1..=16) => Some(ItemKind::Hash),
+        StructOp(32..=44) => Some(ItemKind::List),
+        StructOp(64..=75) => Some(ItemKind::Set),
+        // Behind them come the operations on several sorted sets.
+        StructOp(96..=107) => Some(ItemKind::SortedSet),
+        _ => None,
     }
 }
 
@@ -143,6 +184,45 @@ fn empty(kind: ItemKind) -> Object {
     }
 }
 
+/// An operation on a structure that a key holds; false when nothing is left.
+#[inline]
+fn on_present(
+    kind: ItemKind,
+    call: &StructCall<'_>,
+    ctx: &mut Ctx<'_>,
+    object: &mut Object,
+    expires_at_ms: &mut u64,
+    out: &mut StructAnswer<'_>,
+) -> bool {
+    if object.kind() != kind {
+        out.fail(Status::WRONG_TYPE);
+        return true;
+    }
+    on_object(object, call, ctx, out);
+    if object.is_empty() {
+        out.gone();
+        return false;
+    }
+    if call.opts.has(Opts::SET_EXPIRY) && out.is_write() {
+        *expires_at_ms = call.expires_at_ms;
+    }
+    true
+}
+
+fn on_object(
+    object: &mut Object,
+    call: &StructCall<'_>,
+    ctx: &mut Ctx<'_>,
+    out: &mut StructAnswer<'_>,
+) {
+    match object {
+        Object::Hash(hash) => hash::run(hash, call, ctx, out),
+        Object::List(list) => list::run(list, call, ctx, out),
+        Object::Set(set) => set::run(set, call, ctx, out),
+        Object::ZSet(zset) => zset::run(zset, call, ctx, out),
+    }
+}
+
 /// An operation on one key: on what it holds, or on an empty structure.
 fn one(
     kind: ItemKind,
@@ -161,35 +241,27 @@ fn one(
             | StructOp::ZSET_ADD
     );
     let replaces = makes && call.has(StructFlags::REPLACE);
-    let was = !slot.is_absent();
-    let mut before = std::mem::take(&mut slot.held);
-    let mut object = match &mut before {
-        Held::Object(object) if !replaces && object.kind() == kind => {
-            std::mem::replace(object, empty(kind))
+    if !replaces {
+        match &mut slot.held {
+            Held::Object(object) => {
+                if !on_present(kind, call, ctx, object, &mut slot.expires_at_ms, out) {
+                    slot.clear();
+                }
+                return;
+            }
+            Held::Other => return out.fail(Status::WRONG_TYPE),
+            Held::Absent => {}
         }
-        Held::Absent => empty(kind),
-        _ if replaces => empty(kind),
-        _ => {
-            slot.held = before;
-            return out.fail(Status::WRONG_TYPE);
-        }
-    };
-    match &mut object {
-        Object::Hash(hash) => hash::run(hash, call, ctx, out),
-        Object::List(list) => list::run(list, call, ctx, out),
-        Object::Set(set) => set::run(set, call, ctx, out),
-        Object::ZSet(zset) => zset::run(zset, call, ctx, out),
     }
+    let was = !slot.is_absent();
+    let mut object = empty(kind);
+    on_object(&mut object, call, ctx, out);
     let status = out.status();
     if replaces && status != Status::OK {
-        slot.held = before;
         return;
     }
     if !object.is_empty() {
-        let takes_deadline = out.is_write() && call.opts.has(Opts::SET_EXPIRY);
-        if !was || replaces || takes_deadline {
-            slot.expires_at_ms = call.expires_at_ms;
-        }
+        slot.expires_at_ms = call.expires_at_ms;
         if replaces {
             out.changed();
         }

@@ -26,7 +26,7 @@ mod zset;
 use crucible_plugin_api::ItemKind;
 use crucible_plugin_api::re::{schemars, serde};
 
-pub use apply::{Ctx, Held, Slot, apply};
+pub use apply::{Ctx, Held, Slot, apply, apply_to, is_of_one_object};
 pub use hash::Hash;
 pub use list::List;
 pub use mem::set_good_size;

@@ -27,6 +27,7 @@ pub(crate) const OBJECT_LEN: usize = 8 + size_of::<Object>();
 
 impl ItemRef {
     /// Bytes that the structure owns beside the item.
+    #[inline]
     pub(crate) fn owned_bytes(self) -> i64 {
         debug_assert!(self.value_type() != STRING && self.value_len() == OBJECT_LEN);
         // SAFETY: see the header; the value is that long.
@@ -41,6 +42,7 @@ impl ItemRef {
     }
 
     /// Moves the structure out.
+    #[inline]
     pub(crate) fn take_object(self) -> Option<Object> {
         // SAFETY: see the header; a structure is there unless it says OUT, and
         // from here on it does.
@@ -55,14 +57,22 @@ impl ItemRef {
     }
 
     /// Moves a structure in, where none is.
+    #[inline]
     pub(crate) fn put_object(self, object: Object) {
-        let bytes = object.bytes() as u64;
+        let bytes = object.bytes() as i64;
+        self.put_unchanged(object, bytes);
+    }
+
+    /// Moves a structure in that owns as many bytes as are given.
+    #[inline]
+    pub(crate) fn put_unchanged(self, object: Object, bytes: i64) {
+        debug_assert_eq!(object.bytes() as i64, bytes);
         // SAFETY: see the header; the value has room for both.
         unsafe {
             let owned = self.value_ptr().cast::<u64>();
             debug_assert_eq!(owned.read_unaligned(), OUT);
             self.value_ptr().add(8).cast::<Object>().write_unaligned(object);
-            owned.write_unaligned(bytes);
+            owned.write_unaligned(bytes.cast_unsigned());
         }
     }
 

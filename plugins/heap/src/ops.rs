@@ -42,7 +42,7 @@ pub(crate) fn run(store: &Store, worker: &mut Worker, batch: &mut Batch<'_, '_>)
         }
         for (i, hash) in (start..end).zip(&hashes) {
             if batch[i].code() == OpCode::STRUCT {
-                batch.structure(i, |call, out| structures::run(store, worker, call, out));
+                batch.structure(i, |call, out| structures::run(store, worker, call, *hash, out));
             } else {
                 run_one(store, worker, &mut batch[i], *hash);
             }

@@ -284,7 +284,8 @@ impl Locked<'_> {
         self.charge_owned(worker, item, item.owned_bytes());
     }
 
-    fn charge_owned(&mut self, worker: &mut Worker, item: ItemRef, bytes: i64) {
+    /// Adds bytes that a structure owns to the sums.
+    pub(crate) fn charge_owned(&mut self, worker: &mut Worker, item: ItemRef, bytes: i64) {
         self.add_bytes(worker, Ring::queue_of(item.place()), bytes);
         worker.charge(bytes);
     }

@@ -94,39 +94,132 @@ impl<'c, 's> Keys<'c, 's> {
     }
 }
 
-/// Runs one operation.
+/// Runs one operation; `hash` is that of its key.
 pub(crate) fn run(
     store: &Store,
     worker: &mut Worker,
     call: &StructCall<'_>,
+    hash: KeyHash,
     out: &mut StructAnswer<'_>,
 ) {
+    let args_len: usize = call.args.iter().map(|arg| arg.as_bytes().len()).sum();
     let value_len_max = store.plan.value_len_max;
-    if call.all_keys().any(|key| key.len() > KEY_LEN_MAX)
-        || call.args.iter().any(|arg| arg.as_bytes().len() as u64 > value_len_max)
+    let is_too_long = || call.args.iter().any(|arg| arg.as_bytes().len() as u64 > value_len_max);
+    if call.key.len() > KEY_LEN_MAX
+        || call.keys.iter().any(|key| key.as_bytes().len() > KEY_LEN_MAX)
+        || args_len as u64 > value_len_max && is_too_long()
     {
         return out.fail(Status::TOO_LARGE);
     }
-    if call.writes() {
-        let args: usize = call.args.iter().map(|a| a.as_bytes().len() + ELEMENT_BYTES).sum();
-        if !store.make_room(worker, (args + call.key.len() + OBJECT_LEN) as i64) {
+    let writes = call.writes();
+    if writes {
+        let new = args_len + call.args.len() * ELEMENT_BYTES + call.key.len() + OBJECT_LEN;
+        if !store.make_room(worker, new as i64) {
             return out.fail(Status::NO_MEMORY);
         }
     }
+    if !(structs::is_of_one_object(call) && in_place(store, worker, call, hash, out)) {
+        on_keys(store, worker, call, out);
+    }
+    if writes {
+        let _others_go_later = store.make_room(worker, 0);
+    }
+}
+
+/// Runs an operation on the structure of its one key, where it lies: nearly all
+/// operations. False when there is none, or one whose fields have deadlines.
+fn in_place(
+    store: &Store,
+    worker: &mut Worker,
+    call: &StructCall<'_>,
+    hash: KeyHash,
+    out: &mut StructAnswer<'_>,
+) -> bool {
+    let mut shard = store.lock(store.shard_index(hash));
+    let Some((_, item)) = shard.present(worker, hash, call.key) else { return false };
+    if item.value_type() == STRING {
+        return false;
+    }
+    let before = item.owned_bytes();
+    let Some(mut object) = item.take_object() else { return false };
+    if object.next_deadline_ms() != 0 {
+        item.put_object(object);
+        return false;
+    }
+    let mut at_ms = item.expires_at_ms();
+    let mut ctx = Ctx {
+        now_ms: worker.now_ms,
+        rng: worker.rng.as_mut().expect("only an operation takes it, and puts it back"),
+        limits: &store.plan.limits,
+    };
+    let stays = structs::apply_to(call, &mut ctx, &mut object, &mut at_ms, out);
+    let item = if stays && at_ms == item.expires_at_ms() {
+        if out.is_write() {
+            item.put_object(object);
+            let grown = item.owned_bytes() - before;
+            if grown != 0 {
+                shard.charge_owned(worker, item, grown);
+            }
+            shard.renumber(item);
+            item.set_accessed(worker.access_step());
+        } else {
+            // Whatever changes nothing leaves its memory as it is, too.
+            item.put_unchanged(object, before);
+        }
+        Some(item)
+    } else {
+        shard.charge_owned(worker, item, -before);
+        let held = if stays { Held::Object(object) } else { Held::Absent };
+        let slot = Slot { held, expires_at_ms: at_ms };
+        let put = put_back(&mut shard, worker, (call.key, hash), Some(item), slot, out.is_write());
+        put.unwrap_or_else(|_| {
+            lose(&mut shard, worker, (call.key, hash), out);
+            None
+        })
+    };
+    tell(store, worker, item, call, out);
+    true
+}
+
+/// Tells what the first key holds now.
+fn tell(
+    store: &Store,
+    worker: &mut Worker,
+    item: Option<ItemRef>,
+    call: &StructCall<'_>,
+    out: &mut StructAnswer<'_>,
+) {
+    if let Some(item) = item {
+        out.describe(kind_of(item), item.cas(), item.expires_at_ms());
+        if !call.opts.has(Opts::NO_TOUCH) {
+            store.note_read(worker, item);
+        }
+    }
+}
+
+/// There was no block for an item: what it held is lost with it.
+fn lose(
+    shard: &mut Locked<'_>,
+    worker: &mut Worker,
+    (key, hash): (&[u8], KeyHash),
+    out: &mut StructAnswer<'_>,
+) {
+    if let Some((slot, item)) = shard.find(hash, key) {
+        shard.unlink(worker, slot, hash, item);
+    }
+    out.fail(Status::NO_MEMORY);
+}
+
+/// Runs any operation, whatever its keys hold.
+#[inline(never)]
+fn on_keys(store: &Store, worker: &mut Worker, call: &StructCall<'_>, out: &mut StructAnswer<'_>) {
     let mut keys = Keys::lock(store, call);
     let first = if on_string(worker, &mut keys, call, out) {
         keys.item(worker, 0)
     } else {
         on_objects(store, worker, &mut keys, call, out)
     };
-    if let Some(item) = first {
-        out.describe(kind_of(item), item.cas(), item.expires_at_ms());
-        if !call.opts.has(Opts::NO_TOUCH) {
-            store.note_read(worker, item);
-        }
-    }
-    drop(keys);
-    let _others_go_later = store.make_room(worker, 0);
+    tell(store, worker, first, call, out);
 }
 
 /// Returns the first key's item as it is afterwards.
@@ -171,11 +264,7 @@ fn on_objects(
         let (shard, key, hash) = keys.shard(at);
         let put = put_back(shard, worker, (key, hash), item, slot, is_written);
         let now = put.unwrap_or_else(|_| {
-            // There was no block for the item: what it held is lost with it.
-            if let Some((slot, item)) = shard.find(hash, key) {
-                shard.unlink(worker, slot, hash, item);
-            }
-            out.fail(Status::NO_MEMORY);
+            lose(shard, worker, (key, hash), out);
             None
         });
         if at == 0 {

@@ -32,7 +32,7 @@ use crate::number::{parse_cursor, parse_i64, score_text};
 use crate::reply::Cx;
 use crate::table::{Cmd, Group};
 use crate::ticket::{Ticket, TtlKind};
-use crate::write::{Sink, Writer};
+use crate::write::{SHORT_LEN_BYTES_MAX, Sink, Writer};
 
 /// How the elements of one operation are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,11 +286,13 @@ fn scan<'a>(op: StructOp, args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
     Ok(())
 }
 
+#[inline]
 fn element<S: Sink + ?Sized>(w: &mut Writer<'_, S>, element: Element<'_>) {
     match element.get() {
         Datum::Nil => w.null(),
         Datum::Int(n) => w.int(n),
         Datum::Double(n) => w.double(n),
+        Datum::Bytes(bytes) if bytes.len() <= SHORT_LEN_BYTES_MAX => w.short(bytes),
         Datum::Bytes(bytes) => w.bulk(bytes),
     }
 }
