@@ -1,10 +1,15 @@
-//! `compare --commands`: each RESP string and key command on its own, ours beside redis-server.
-//! The keys are those of the 64-byte workload and a set of counters, stored before each command.
+//! `compare --commands`: each RESP command on its own, ours beside redis-server: strings and keys
+//! on any backend, structures too on one that has them (`--backend heap`). The keys are those of the
+//! 64-byte workload, a set of counters and some structures, stored before each command.
+//!
+//! A store that appends is written once round its memory first: until then each page that it
+//! touches is new, which no server meets that has run for a while.
 
 use super::bench::{RUN_LIMIT, cpu_per_request};
 use super::load::Generator;
 use super::report::median;
-use super::server::{Kind, Server};
+use super::server::{Kind, Server, Setup};
+use super::structs::{self, STRUCTURES};
 use super::tape::{Keys, Random, Tape, Wire};
 use super::{Args, machine, progress};
 use crate::Failure;
@@ -16,6 +21,11 @@ type Outcome = Result<Vec<f64>, String>;
 
 /// Values of 64 bytes.
 pub(crate) const TEXTS: Keys = Keys { prefix: "key:", count: 10_000, value_len_bytes: 64 };
+/// Memory of the stores for strings, and for structures, which grow.
+const TEXTS_STORE_MIB: usize = 128;
+const STRUCTURES_STORE_MIB: usize = 1024;
+/// Less than an item of the texts takes in any store.
+const ITEM_LEN_BYTES_MIN: usize = 80;
 /// Requests on a command's tape.
 const ENTRIES: usize = 1 << 14;
 /// A value of the usual length for commands that store one.
@@ -70,19 +80,26 @@ const SHAPES: [(&str, &str); 41] = [
 /// Each command at P=16 over 50 connections, ours beside redis-server.
 pub(crate) fn compare(args: &Args, wanted: &[String]) -> Result<(), Failure> {
     let all = wanted.is_empty() || wanted.iter().any(|name| name == "all");
+    let structures = structs::serves(&args.backend);
+    let served = || names().filter(|name| structures || !structs::is_one(name));
     let wanted: Vec<String> =
-        if all { names().map(str::to_owned).collect() } else { wanted.to_vec() };
+        if all { served().map(str::to_owned).collect() } else { wanted.to_vec() };
     let mut tapes = Vec::new();
     for name in wanted {
         let tape = tape(&name).ok_or_else(|| {
-            format!("no shape for {name}; there are {}", names().collect::<Vec<_>>().join(", "))
+            format!("no shape for {name}; there are {}", served().collect::<Vec<_>>().join(", "))
         })?;
         tapes.push((name, tape));
     }
-    let servers = [
-        Server::start(Kind::Crucible, args.setup(), 0)?,
-        Server::start(Kind::Redis, args.setup(), 0)?,
-    ];
+    let store_mib = if structures { STRUCTURES_STORE_MIB } else { TEXTS_STORE_MIB };
+    let setup = Setup { store_mib, ..args.setup() };
+    let servers = [Server::start(Kind::Crucible, setup, 0)?, Server::start(Kind::Redis, setup, 0)?];
+    for server in &servers {
+        progress(&format!("{} is warmed up", server.kind.name()));
+        let requests = TEXTS_STORE_MIB * (1 << 20) / ITEM_LEN_BYTES_MIN;
+        let set = tape("SET").ok_or("SET has a shape")?;
+        cpu_per_request(server, &set, (16, 50), requests)?;
+    }
     let mut rows = Vec::new();
     for (name, tape) in tapes {
         let outcomes = rounds(args, &servers, &name, &tape)?;
@@ -105,6 +122,9 @@ fn rounds(
     let requests = args.requests.unwrap_or(200_000);
     for server in servers {
         store_texts_and_counters(server)?;
+        if structs::is_one(name) {
+            structs::store(server)?;
+        }
     }
     let mut outcomes = [Ok(Vec::new()), Ok(Vec::new())];
     for round in 0..usize::from(args.rounds) {
@@ -158,15 +178,18 @@ fn print(args: &Args, rows: &[Row]) {
 
 /// Names of all commands that can be compared.
 fn names() -> impl Iterator<Item = &'static str> {
-    SHAPES.iter().map(|(name, _)| *name)
+    SHAPES.iter().chain(&STRUCTURES).map(|(name, _)| *name)
 }
 
-/// The tape of one command, or nothing if it has no shape.
+/// The tape of one command, or of several in turn; nothing if it has no shape.
 fn tape(name: &str) -> Option<Tape> {
-    let (_, shape) = SHAPES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    let known = |(known, _): &&(&str, &str)| known.eq_ignore_ascii_case(name);
+    let (_, shape) = SHAPES.iter().chain(&STRUCTURES).find(known)?;
+    let lines: Vec<&str> = shape.split(" | ").collect();
     let mut random = Random::new(0x5851_f42d_4c95_7f2d);
-    Some(Tape::commands(ENTRIES, |_| {
-        shape.split(' ').map(|word| expand(word, &mut random).into_bytes()).collect()
+    Some(Tape::commands(ENTRIES, |entry| {
+        let words = lines[entry % lines.len()].split(' ');
+        words.map(|word| expand(word, &mut random).into_bytes()).collect()
     }))
 }
 
@@ -185,7 +208,7 @@ fn expand(word: &str, random: &mut Random) -> String {
         "N" => format!("num:{:012}", random.below(TEXTS.count)),
         "F" => format!("own:{:012}", random.below(TEXTS.count)),
         "V" => VALUE.to_owned(),
-        word => word.to_owned(),
+        word => structs::expand(word, random).unwrap_or_else(|| word.to_owned()),
     }
 }
 
@@ -198,7 +221,8 @@ mod tests {
         for name in names() {
             let tape = tape(name).expect("listed");
             let request = String::from_utf8_lossy(&tape.requests[..tape.at[1]]).into_owned();
-            assert!(request.contains(&format!("\r\n{name}\r\n")), "{request}");
+            let first = name.split(['_', '+']).next().unwrap_or_default();
+            assert!(request.contains(&format!("\r\n{first}\r\n")), "{request}");
             assert_eq!(tape.len(), ENTRIES);
         }
         assert!(tape("NO-SUCH").is_none());

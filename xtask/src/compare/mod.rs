@@ -9,6 +9,7 @@ mod momento;
 mod report;
 mod resp;
 mod server;
+mod structs;
 mod tape;
 mod tls;
 mod workload;
@@ -28,7 +29,7 @@ use workload::{WORKLOADS, Workload};
 impl Args {
     fn setup(&self) -> server::Setup<'_> {
         let (cpu, backend) = (self.server_cpu, self.backend.as_str());
-        server::Setup { cpu, backend, momento: self.momento }
+        server::Setup { cpu, backend, momento: self.momento, ..server::Setup::default() }
     }
 }
 
@@ -47,7 +48,8 @@ pub(crate) struct Args {
     /// Only workloads whose name contains one of these (comma-separated).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Compare commands one by one at P=16 with redis-server: all, or the named ones.
+    /// Compare commands one by one at P=16 with redis-server: all, or the named ones; with
+    /// `--backend heap` those on structures, too.
     #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "all")]
     commands: Option<Vec<String>>,
     /// Also measure the host with the same plugins linked statically.

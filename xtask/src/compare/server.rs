@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take from its start to its first accepted connection.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// Memory each store may use: enough for every workload's keys.
+/// Memory each store may use unless told otherwise: enough for every workload's keys.
 const STORE_MIB: usize = 1024;
 
 /// A kind of server.
@@ -42,13 +42,15 @@ pub(crate) struct Setup<'a> {
     pub(crate) cpu: usize,
     /// What our host keeps values in.
     pub(crate) backend: &'a str,
+    /// Memory that a store may use, in MiB.
+    pub(crate) store_mib: usize,
     /// Whether our host speaks Momento too; the one with linked plugins cannot.
     pub(crate) momento: bool,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { cpu: 0, backend: "segcache", momento: false }
+        Self { cpu: 0, backend: "segcache", store_mib: STORE_MIB, momento: false }
     }
 }
 
@@ -111,7 +113,7 @@ impl Server {
             Kind::Static => host(&static_dir().join("release"), setup, &listeners),
             Kind::Floor => floor(cpu, resp, value_len_bytes),
             Kind::Tonic => tonic(momento),
-            Kind::Redis => redis(resp)?,
+            Kind::Redis => redis(resp, setup)?,
             Kind::Memcached => memcached(memcache)?,
         };
         let log = log_file(kind)?;
@@ -248,7 +250,7 @@ fn host(dir: &std::path::Path, setup: Setup<'_>, listeners: &[(&str, SocketAddr)
     command
         .args(["--backend", setup.backend, "--threads", "1"])
         .args(["--cpu-affinity", &setup.cpu.to_string()])
-        .args(["--heap-size", &format!("{STORE_MIB}MiB")]);
+        .args(["--heap-size", &format!("{}MiB", setup.store_mib)]);
     command
 }
 
@@ -270,12 +272,12 @@ fn floor(cpu: usize, address: SocketAddr, value_len_bytes: usize) -> Command {
     command
 }
 
-fn redis(address: SocketAddr) -> Result<Command, Failure> {
+fn redis(address: SocketAddr, setup: Setup<'_>) -> Result<Command, Failure> {
     let mut command = Command::new(install::find("redis-server").ok_or("redis-server is missing")?);
     command
         .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
         .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-        .args(["--maxmemory", &format!("{STORE_MIB}mb"), "--dir", "/tmp"]);
+        .args(["--maxmemory", &format!("{}mb", setup.store_mib), "--dir", "/tmp"]);
     Ok(command)
 }
 
