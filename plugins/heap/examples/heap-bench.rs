@@ -27,6 +27,8 @@ const EQUAL_CLASS: usize = 1024;
 /// Bytes of an item beside key and value.
 const HEADER: usize = 24;
 const KEY_LEN: usize = 24;
+/// Operations between two handles of a worker.
+const HANDLE_OPS: u64 = 4096;
 /// Operations after which memory is as large as it gets, millions.
 const WARM_MILLIONS: u64 = 3;
 /// What resident memory may grow by afterwards, bytes.
@@ -142,20 +144,32 @@ fn put(worker: &mut StoreWorker<'_>, i: u64, value: &[u8]) {
     assert_eq!(worker.run(Op::store(&key_of(i), value)).status, Status::OK);
 }
 
+/// Lets the process take what it takes itself, beside any store: its code, and what the
+/// test host notes of each operation until a worker's handle goes.
+fn warm_up(value: &[u8]) {
+    let store = store(16 * MIB, "s3fifo");
+    let mut worker = store.worker(0);
+    for i in 0..HANDLE_OPS {
+        put(&mut worker, i, value);
+    }
+    number(&mut worker, "", "items");
+}
+
 fn memory(heap_mib: u64) {
     println!("{:>6} {:>10} {:>9} {:>9}", "value", "items", "charged", "resident");
     for len in [16usize, 64, 100, 256, 1024] {
+        let value = vec![b'v'; len];
+        warm_up(&value);
         let before = rss_bytes();
         let store = store(heap_mib * MIB, "s3fifo");
         let mut worker = store.worker(0);
-        let value = vec![b'v'; len];
         for i in 0..3 * heap_mib * MIB / (KEY_LEN + len) as u64 {
             put(&mut worker, i, &value);
             if i % 4096 == 0 {
                 store.set_now_ms(store.now_ms() + 20);
                 worker.tick(1_000_000);
             }
-            if i % 20_000 == 19_999 {
+            if i % HANDLE_OPS == HANDLE_OPS - 1 {
                 drop(worker);
                 worker = store.worker(0);
             }

@@ -28,6 +28,8 @@ const KEY_LEN: usize = 24;
 const WARM_MILLIONS: u64 = 3;
 /// What resident memory may grow by afterwards, bytes.
 const LEAK_MAX: u64 = 4 * MIB;
+/// Operations between two handles of a worker.
+const HANDLE_OPS: u64 = 4096;
 /// Longest value of a replay, bytes.
 const VALUE_LEN_MAX: usize = 1 << 20;
 
@@ -128,6 +130,17 @@ fn put(worker: &mut StoreWorker<'_>, i: u64, value: &[u8]) {
     assert_eq!(worker.run(Op::store(&key_of(i), value)).status, Status::OK);
 }
 
+/// Lets the process take what it takes itself, beside any store: its code, and what the
+/// test host notes of each operation until a worker's handle goes.
+fn warm_up(value: &[u8]) {
+    let store = store(r#"{"heap_size":"16MB","hugepage":"none"}"#);
+    let mut worker = store.worker(0);
+    for i in 0..HANDLE_OPS {
+        put(&mut worker, i, value);
+    }
+    number(&mut worker, "", "items");
+}
+
 /// Fills an empty store with what fits without eviction, for each length or one; what
 /// is resident is true of the first length only.
 fn memory(heap_mib: u64, only: usize) {
@@ -136,13 +149,14 @@ fn memory(heap_mib: u64, only: usize) {
         if only != 0 && only != len {
             continue;
         }
+        let value = vec![b'v'; len];
+        warm_up(&value);
         let before = rss_bytes();
         let store = store(&format!(r#"{{"heap_size":"{heap_mib}MB","hugepage":"none"}}"#));
         let mut worker = store.worker(0);
-        let value = vec![b'v'; len];
         let mut i = 0;
         while number(&mut worker, "", "evictions") == 0 {
-            for _ in 0..4096 {
+            for _ in 0..HANDLE_OPS {
                 put(&mut worker, i, &value);
                 i += 1;
             }
