@@ -1,4 +1,4 @@
-"""Node's ioredis and Go's go-redis connect unchanged."""
+"""Node's ioredis and node-redis, and Go's go-redis, connect unchanged."""
 
 import os
 import subprocess
@@ -10,11 +10,17 @@ HOST = {"plugins": ("resp",), "heap": "64MiB"}
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def test_ioredis_calls_pipelines_transactions_messages_and_reconnects(server):
-    done = subprocess.run(
-        ["node", "ioredis_flow.js", str(server.resp_port)], cwd=HERE, capture_output=True, text=True, timeout=300
-    )
+def node(flow, server):
+    done = subprocess.run(["node", flow, str(server.resp_port)], cwd=HERE, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "all claims hold" in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
+
+
+def test_ioredis_calls_pipelines_transactions_messages_and_reconnects(server):
+    node("ioredis_flow.js", server)
+
+
+def test_node_redis_calls_pipelines_transactions_and_messages_in_both_versions_and_reconnects(server):
+    node("node_redis_flow.js", server)
 
 
 def test_go_redis_calls_pipelines_transactions_and_messages(server):

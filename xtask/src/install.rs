@@ -62,12 +62,12 @@ pub(crate) const JAVAC: Tool = Tool { program: "javac", package: "default-jdk-he
 /// The memcache client of Java programs.
 pub(crate) const SPYMEMCACHED: Tool =
     Tool { program: "/usr/share/java/spymemcached.jar", package: "libspymemcached-java" };
-/// Runs ioredis' flow.
+/// Runs the flows of Node's clients.
 pub(crate) const NODE: Tool = Tool { program: "node", package: "nodejs" };
-/// Installs ioredis.
+/// Installs Node's clients.
 const NPM: Tool = Tool { program: "npm", package: "npm" };
-/// The client of Node programs, one version.
-const IOREDIS: &str = "ioredis@5.11.1";
+/// The clients of Node programs, one version of each.
+const NODE_CLIENTS: [&str; 2] = ["ioredis@5.11.1", "redis@5.9.0"];
 /// Packs Debian packages.
 pub(crate) const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
 /// Says whether systemd takes a unit.
@@ -179,17 +179,17 @@ pub(crate) fn client_python() -> Result<PathBuf, Failure> {
 
 /// Where Node finds the packages that flows use. Made once for each version.
 pub(crate) fn node_modules() -> Result<PathBuf, Failure> {
-    let home = paths::tools_dir().join(IOREDIS.replace('@', "-"));
+    let home = paths::tools_dir().join(NODE_CLIENTS.join("-").replace('@', "-"));
     let modules = home.join("node_modules");
-    if modules.join("ioredis/package.json").is_file() {
+    if ["ioredis", "redis"].iter().all(|name| modules.join(name).join("package.json").is_file()) {
         return Ok(modules);
     }
     programs(&[NODE, NPM])?;
-    println!("xtask: installing {IOREDIS}");
+    println!("xtask: installing {}", NODE_CLIENTS.join(" and "));
     let mut npm = Command::new(find("npm").ok_or("npm is missing")?);
     npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"])
         .arg(&home)
-        .arg(IOREDIS);
+        .args(NODE_CLIENTS);
     process::must("npm install", &mut npm, PIP_LIMIT)?;
     Ok(modules)
 }
