@@ -41,6 +41,7 @@ pub const CASES: &[Case] = &[
     Case { name: "segcache_model", run: stores::segcache },
     Case { name: "segcache_tiny", run: stores::segcache_tiny },
     Case { name: "heap_model", run: stores::heap },
+    Case { name: "slab_model", run: stores::slab },
     Case { name: "heap_structures", run: stores::structures },
     Case { name: "plugin_record", run: record::run },
     #[cfg(feature = "programs")]

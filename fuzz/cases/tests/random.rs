@@ -112,6 +112,7 @@ claims! {
     segcache_does_what_the_rules_decide: "segcache_model";
     an_evicting_segcache_forgets_and_is_never_wrong: "segcache_tiny";
     heap_does_what_the_rules_decide: "heap_model";
+    slab_does_what_the_rules_decide: "slab_model";
     structures_in_heap_are_those_of_the_model: "heap_structures";
     any_bytes_are_a_plugin_record_or_refused: "plugin_record";
     any_file_is_a_configuration_or_refused: "config_file";

@@ -90,6 +90,7 @@ fn allowed(folder: &str) -> Option<Vec<String>> {
             "plugins/momento",
             "plugins/ping",
             "plugins/segcache",
+            "plugins/slab",
             "plugins/heap",
         ]),
         TESTKIT => names(&[API, STRUCTS]),
