@@ -86,6 +86,38 @@ const SUITES: &[Suite] = &[
         cargo_args: &["--lib", "--tests", "--features", "scalar-tags"],
         test_args: &[],
     },
+    // Items from the system's allocator, which the sanitizers watch.
+    Suite {
+        package: "crucible-heap",
+        sanitizer: Sanitizer::Address,
+        cargo_args: &["--lib", "--tests", "--features", "system-alloc"],
+        test_args: &[],
+    },
+    Suite {
+        package: "crucible-heap",
+        sanitizer: Sanitizer::Thread,
+        cargo_args: &["--lib", "--tests", "--features", "system-alloc,cache-core/scalar-tags"],
+        test_args: &[],
+    },
+    Suite {
+        package: "crucible-slab",
+        sanitizer: Sanitizer::Address,
+        cargo_args: &["--lib", "--tests"],
+        test_args: &[],
+    },
+    Suite {
+        package: "crucible-slab",
+        sanitizer: Sanitizer::Thread,
+        cargo_args: &["--lib", "--tests", "--features", "cache-core/scalar-tags"],
+        test_args: &[],
+    },
+    // Neither unsafe code nor threads: what it is given, it must not leak.
+    Suite {
+        package: "structs",
+        sanitizer: Sanitizer::Address,
+        cargo_args: &["--lib", "--tests"],
+        test_args: &[],
+    },
 ];
 
 /// What the thread sanitizer must not report: the standard library comes built without it, so
