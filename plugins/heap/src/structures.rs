@@ -126,8 +126,9 @@ pub(crate) fn run(
     }
 }
 
-/// Runs an operation on the structure of its one key, where it lies: nearly all
-/// operations. False when there is none, or one whose fields have deadlines.
+/// Runs an operation on the structure of its one key, where it lies, or on the
+/// absence of one: nearly all operations. False when the key holds a string, or a
+/// structure whose fields have deadlines.
 fn in_place(
     store: &Store,
     worker: &mut Worker,
@@ -136,7 +137,10 @@ fn in_place(
     out: &mut StructAnswer<'_>,
 ) -> bool {
     let mut shard = store.lock(store.shard_index(hash));
-    let Some((_, item)) = shard.present(worker, hash, call.key) else { return false };
+    let Some((_, item)) = shard.present(worker, hash, call.key) else {
+        on_absent(store, worker, &mut shard, (call, hash), out);
+        return true;
+    };
     if item.value_type() == STRING {
         return false;
     }
@@ -147,11 +151,7 @@ fn in_place(
         return false;
     }
     let mut at_ms = item.expires_at_ms();
-    let mut ctx = Ctx {
-        now_ms: worker.now_ms,
-        rng: worker.rng.as_mut().expect("only an operation takes it, and puts it back"),
-        limits: &store.plan.limits,
-    };
+    let mut ctx = ctx_of(store, worker);
     let stays = structs::apply_to(call, &mut ctx, &mut object, &mut at_ms, out);
     let item = if stays && at_ms == item.expires_at_ms() {
         if out.is_write() {
@@ -179,6 +179,35 @@ fn in_place(
     };
     tell(store, worker, item, call, out);
     true
+}
+
+/// Runs an operation whose one key is absent: it makes a structure, or finds none.
+fn on_absent(
+    store: &Store,
+    worker: &mut Worker,
+    shard: &mut Locked<'_>,
+    (call, hash): (&StructCall<'_>, KeyHash),
+    out: &mut StructAnswer<'_>,
+) {
+    let mut slot = Slot::default();
+    structs::apply(call, &mut ctx_of(store, worker), std::slice::from_mut(&mut slot), out);
+    if slot.is_absent() {
+        return;
+    }
+    let is_written = out.is_write();
+    match put_back(shard, worker, (call.key, hash), None, slot, is_written) {
+        Ok(item) => tell(store, worker, item, call, out),
+        Err(status) => out.fail(status),
+    }
+}
+
+/// What an operation needs beside its keys.
+fn ctx_of<'c>(store: &'c Store, worker: &'c mut Worker) -> Ctx<'c> {
+    Ctx {
+        now_ms: worker.now_ms,
+        rng: worker.rng.as_mut().expect("only an operation takes it, and puts it back"),
+        limits: &store.plan.limits,
+    }
 }
 
 /// Tells what the first key holds now.
