@@ -22,10 +22,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A host that is not there by then is stuck, however crowded the machine is.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// Connections that closed are counted out within this time.
-const SETTLE_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// What a generator may take beyond its time: prefill, its last replies, ending.
 const LOAD_SLACK: Duration = Duration::from_secs(300);
 /// Samples of a run: enough to see a slope, few enough to cost nothing.

@@ -68,7 +68,6 @@ impl Sampler {
     pub(super) fn take(&self, at: Duration) -> Result<Sample, Failure> {
         let stats = json(self.admin, "GET", "/stats")?;
         let segments = &stats["segments"]["cache"];
-        let number = |value: &Value| value.as_u64().unwrap_or(0);
         let process = &stats["process"];
         let states = segments.as_object().into_iter().flatten();
         let states = states
@@ -102,9 +101,14 @@ impl Sampler {
     }
 }
 
+/// A count; gauges come as numbers with a fraction.
+fn number(value: &Value) -> u64 {
+    value.as_u64().or_else(|| value.as_f64().map(|gauge| gauge as u64)).unwrap_or(0)
+}
+
 impl Store {
     fn read(figures: &Value) -> Self {
-        let number = |name: &str| figures[name].as_u64().unwrap_or(0);
+        let number = |name: &str| number(&figures[name]);
         Self {
             items: number("items"),
             item_bytes: number("item_bytes"),
@@ -173,4 +177,18 @@ pub(super) fn counts_add_up(ports: &Ports, sampler: &Sampler) -> Result<Vec<Stri
     ask((0..COUNTED).map(|i| format!("delete counted{i}\r\n")).collect(), COUNTED)?;
     expect("after all deletes", 0)?;
     Ok(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_gauges_are_read_alike() {
+        let stats = serde_json::json!({ "count": 7, "gauge": 512.0, "word": "x" });
+        assert_eq!(
+            [number(&stats["count"]), number(&stats["gauge"]), number(&stats["word"])],
+            [7, 512, 0]
+        );
+    }
 }
