@@ -4,10 +4,17 @@
 //! nobody unless the plugin installs a subscriber. This one formats the event's
 //! fields into one line and hands it to the host, which adds the plugin's name.
 //! Spans are accepted and ignored.
+//!
+//! Always true: an event above the level costs a comparison and no call, in the
+//! libraries of the plugin as well; the level is the host's as of the last
+//! crossing.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
@@ -18,16 +25,41 @@ struct HostLog {
     env: Env,
 }
 
+/// The host that gets the events; unset where another subscriber has them.
+static RECEIVER: OnceLock<Env> = OnceLock::new();
+
+/// The level that `tracing` was told.
+static TOLD: AtomicU8 = AtomicU8::new(0);
+
 /// Makes the host the receiver of this plugin's events and panics. Only the
 /// first call of a process image has an effect.
 pub(crate) fn install(env: &Env) {
     let log = HostLog { env: env.clone() };
+    TOLD.store(env.log_level(), Ordering::Relaxed);
     if tracing::subscriber::set_global_default(log).is_ok() {
+        let _only_once = RECEIVER.set(env.clone());
         let env = env.clone();
         std::panic::set_hook(Box::new(move |info| {
             env.log(1, "panic", &info.to_string().replace('\n', " "));
         }));
     }
+}
+
+/// Takes over the host's level if it has changed. Called at each crossing.
+#[inline]
+pub(crate) fn follow() {
+    if let Some(env) = RECEIVER.get()
+        && env.log_level() != TOLD.load(Ordering::Relaxed)
+    {
+        take_over(env.log_level());
+    }
+}
+
+#[cold]
+fn take_over(level: u8) {
+    TOLD.store(level, Ordering::Relaxed);
+    // Asks for `max_level_hint` again.
+    tracing::callsite::rebuild_interest_cache();
 }
 
 fn number(level: Level) -> u8 {
@@ -48,6 +80,17 @@ impl Subscriber for HostLog {
     fn register_callsite(&self, _: &'static Metadata<'static>) -> tracing::subscriber::Interest {
         // The host may change the level at run time.
         tracing::subscriber::Interest::sometimes()
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(match self.env.log_level() {
+            0 => LevelFilter::OFF,
+            1 => LevelFilter::ERROR,
+            2 => LevelFilter::WARN,
+            3 => LevelFilter::INFO,
+            4 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        })
     }
 
     fn event(&self, event: &Event<'_>) {

@@ -384,6 +384,7 @@ unsafe extern "C" fn tick<B: Backend>(
     worker: *mut c_void,
     budget_ns: u64,
 ) -> u64 {
+    crate::log::follow();
     // SAFETY: the table's contract.
     let (instance, worker) = unsafe { (instance::<B>(ctx), worker_state::<B>(worker)) };
     instance.run(1000, |backend| backend.tick(&mut worker.state, budget_ns))

@@ -203,6 +203,7 @@ unsafe extern "C" fn on_turns<P: Protocol>(
     if n == 0 {
         return Status::OK;
     }
+    crate::log::follow();
     // SAFETY: the table's contract; `turns` holds `n` turns.
     let ((protocol, engine), turns) = unsafe {
         (WorkerState::<P>::split(worker), std::slice::from_raw_parts_mut(turns, n as usize))
