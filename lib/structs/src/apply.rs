@@ -156,7 +156,7 @@ fn kind_of(call: &StructCall<'_>) -> Option<ItemKind> {
         StructOp::ZSET_RANGE if call.has(StructFlags::STORE) => None,
         StructOp(1..=16) => Some(ItemKind::Hash),
         StructOp(32..=44) => Some(ItemKind::List),
-        StructOp(64..=75) => Some(ItemKind::Set),
+        StructOp(64..=76) => Some(ItemKind::Set),
         // Behind them come the operations on several sorted sets.
         StructOp(96..=107) => Some(ItemKind::SortedSet),
         _ => None,

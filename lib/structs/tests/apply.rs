@@ -283,7 +283,14 @@ fn sets_answer_as_redis_does() {
     run!(s, SET_MEMBERS "a" [] [] => OK 2 ["1" "2"]);
     run!(s, SET_INTER "a" [] ["a" "b"] (0, 0) [STORE] => OK 0 []);
     assert!(!s.keys.contains_key(&b"a"[..]), "an empty outcome removes the destination");
-    run!(s, SET_POP "b" [] (9, 0) [] => OK 0 ["3" "4" "5"]);
+    run!(s, SET_COMPLEMENT "b" ["5" "6" "7" "6"] [] => OK 2 []);
+    run!(s, SET_MEMBERS "b" [] [] => OK 2 ["6" "7"]);
+    run!(s, SET_COMPLEMENT "none" ["1"] [] => MISS 0 []);
+    assert!(!s.keys.contains_key(&b"none"[..]), "nothing is made of a set that is not there");
+    run!(s, SET_ADD "all" ["1" "x"] [] => OK 2 []);
+    run!(s, SET_COMPLEMENT "all" ["1" "x"] [] => OK 0 []);
+    assert!(!s.keys.contains_key(&b"all"[..]), "an empty outcome removes the set");
+    run!(s, SET_POP "b" [] (9, 0) [] => OK 0 ["6" "7"]);
     assert!(!s.keys.contains_key(&b"b"[..]));
 }
 

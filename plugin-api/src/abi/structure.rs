@@ -167,6 +167,9 @@ impl StructOp {
     pub const SET_DIFF: Self = Self(74);
     /// As HASH_SCAN. Elements: members.
     pub const SET_SCAN: Self = Self(75);
+    /// Args: members. The key becomes what is in the args and was not in it,
+    /// with its deadline. Number: its members then. MISS without the key.
+    pub const SET_COMPLEMENT: Self = Self(76);
 
     /// Args: score (DOUBLE), member, .. Flags: IF_NEW, IF_HELD, GREATER, LESS,
     /// COUNT_CHANGED, REPLACE. Number: members added (with COUNT_CHANGED: or
@@ -225,9 +228,9 @@ impl StructOp {
     pub const COPY: Self = Self(131);
 
     /// All operations of this version.
-    pub const ALL: [Self; 60] = {
-        let ranges = [(1, 16), (32, 44), (64, 75), (96, 110), (128, 131)];
-        let (mut all, mut at, mut range) = ([Self(0); 60], 0, 0);
+    pub const ALL: [Self; 61] = {
+        let ranges = [(1, 16), (32, 44), (64, 76), (96, 110), (128, 131)];
+        let (mut all, mut at, mut range) = ([Self(0); 61], 0, 0);
         while range < ranges.len() {
             let mut code = ranges[range].0;
             while code <= ranges[range].1 {

@@ -49,6 +49,17 @@ pub(super) fn run(
                 out.changed();
             }
         }
+        // Nothing is made of a set that is not there.
+        StructOp::SET_COMPLEMENT if set.len() > 0 => {
+            let mut left = Set::new();
+            for member in members().filter(|member| !set.has(member)) {
+                left.add(member, ctx.limits);
+            }
+            *set = left;
+            out.changed();
+            out.set_number(set.len() as i64);
+        }
+        StructOp::SET_COMPLEMENT => {}
         StructOp::SET_SCAN => {
             let next = set.scan(call.cursor, budget(call), |member| out.bytes(member));
             tell_cursor(next, out);

@@ -23,7 +23,7 @@ use crate::store::{Answer, Store, StoreWorker};
 const KINDS: [(u64, std::ops::RangeInclusive<u16>); 4] = [
     (Capabilities::HASH, 1..=16),
     (Capabilities::LIST, 32..=44),
-    (Capabilities::SET, 64..=75),
+    (Capabilities::SET, 64..=76),
     (Capabilities::ZSET, 96..=110),
 ];
 

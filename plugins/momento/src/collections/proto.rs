@@ -110,6 +110,10 @@ pub(crate) struct Subtrahend {
 pub(crate) struct SetDifference {
     #[prost(bytes = "bytes", tag = "1")]
     pub name: Bytes,
+    /// The set becomes these without what it holds.
+    #[prost(message, optional, tag = "2")]
+    pub minuend: Option<List>,
+    /// The set loses these.
     #[prost(message, optional, tag = "3")]
     pub subtrahend: Option<Subtrahend>,
 }

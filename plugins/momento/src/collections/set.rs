@@ -1,9 +1,10 @@
 //! Sets.
 
-use crucible_plugin_api::{Op, StructOp};
+use crucible_plugin_api::{Element, Op, StructOp};
 
 use super::{Call, Collection, Collection as C, proto};
-use crate::status::{Failure, code};
+use crate::rpc::check_batch;
+use crate::status::Failure;
 
 pub(super) fn queue<T>(what: Collection, mut call: Call<'_, '_, T>) -> Result<(), Failure> {
     match what {
@@ -28,9 +29,19 @@ pub(super) fn queue<T>(what: Collection, mut call: Call<'_, '_, T>) -> Result<()
         _ => {
             let request: proto::SetDifference = call.request()?;
             let key = call.key(&request.name)?;
-            let Some(taken) = request.subtrahend else {
-                let message = "SetDifference is served with a subtrahend";
-                return Err(Failure::new(code::UNIMPLEMENTED, message));
+            let taken = match (request.minuend, request.subtrahend) {
+                (Some(words), None) => {
+                    // Of nothing, nothing is left.
+                    check_batch(words.words.len())?;
+                    let queue = &mut *call.queue;
+                    let copies: Vec<_> =
+                        words.words.iter().map(|word| Element::bytes(queue.copy(word))).collect();
+                    let args = queue.elements(copies);
+                    call.push(Op::structure(StructOp::SET_COMPLEMENT, key).args(args));
+                    return Ok(());
+                }
+                (None, Some(taken)) => taken,
+                _ => return Err(Failure::invalid("the call does not say what to subtract")),
             };
             let named = (taken.set.map(|set| set.words), taken.identity.is_some());
             call.take_out(key, named, (StructOp::SET_REMOVE, StructOp::SET_LEN))?;

@@ -120,8 +120,11 @@ fn sets_grow_shrink_and_are_sampled() {
     let sample = found::<c::List>(&client.call(CACHE, "SetSample", &some(2))).unwrap();
     assert_eq!(sample.words.len(), 2);
     let set = Some(c::List { words: texts(&["a", "x"]) });
-    let difference =
-        |subtrahend| c::SetDifference { name: text("s"), subtrahend: Some(subtrahend) };
+    let difference = |subtrahend| c::SetDifference {
+        name: text("s"),
+        minuend: None,
+        subtrahend: Some(subtrahend),
+    };
     let minus = difference(c::Subtrahend { set, identity: None });
     assert!(found::<Empty>(&client.call(CACHE, "SetDifference", &minus)).is_some());
     assert_eq!(fetch(&mut client), Some(texts(&["b", "c"])));
@@ -132,6 +135,30 @@ fn sets_grow_shrink_and_are_sampled() {
     assert!(found::<Empty>(&client.call(CACHE, "SetDifference", &all)).is_some());
     assert!(found::<Empty>(&client.call(CACHE, "SetDifference", &all)).is_none());
     assert_eq!(fetch(&mut client), None);
+}
+
+#[test]
+fn a_set_may_be_taken_from_what_the_call_brings() {
+    let (_host, conn) = connect("");
+    let mut client = Client::new(&conn);
+    let fetch = |client: &mut Client<'_>| {
+        found::<c::List>(&client.call(CACHE, "SetFetch", &named("m"))).map(|l| sorted(l.words))
+    };
+    let minus = |words: &[&'static str]| c::SetDifference {
+        name: text("m"),
+        minuend: Some(c::List { words: texts(words) }),
+        subtrahend: None,
+    };
+    assert!(found::<Empty>(&client.call(CACHE, "SetDifference", &minus(&["a"]))).is_none());
+    assert_eq!(fetch(&mut client), None, "there was no set, and none is made");
+    let _: Empty = client.call(CACHE, "SetUnion", &add("m", &["a", "b"], false)).message();
+    let left = client.call(CACHE, "SetDifference", &minus(&["b", "c", "d", "c"]));
+    assert!(found::<Empty>(&left).is_some());
+    assert_eq!(fetch(&mut client), Some(texts(&["c", "d"])));
+    assert!(found::<Empty>(&client.call(CACHE, "SetDifference", &minus(&[]))).is_some());
+    assert_eq!(fetch(&mut client), None, "nothing without the set is nothing");
+    let neither = c::SetDifference { name: text("m"), minuend: None, subtrahend: None };
+    assert_eq!(client.call(CACHE, "SetDifference", &neither).status, "3");
 }
 
 #[test]
