@@ -147,14 +147,16 @@ impl Env {
         }
     }
 
-    /// Registers a number that only grows. Call it in `create`.
+    /// Registers a number that only grows; the same again for the same name. On any thread, at
+    /// any time, but seldom: names are kept until the process ends, and a host has room for some
+    /// hundreds. Beyond that the number counts nowhere.
     #[must_use]
     pub fn counter(&self, name: &str, help: &str) -> CounterId {
         // SAFETY: the strings outlive the call.
         CounterId(unsafe { self.api.counter()(self.api.ctx(), RStr::from(name), RStr::from(help)) })
     }
 
-    /// Registers a number that goes both ways. Call it in `create`.
+    /// Registers a number that goes both ways, as [`Env::counter`] does.
     #[must_use]
     pub fn gauge(&self, name: &str, help: &str) -> GaugeId {
         // SAFETY: the strings outlive the call.

@@ -22,12 +22,13 @@ use crate::status::{Failure, code};
 pub(crate) const NAME_LEN_MAX: usize = 255;
 /// Most caches of an instance: each is a few hundred bytes on every worker.
 pub(crate) const CACHES_MAX: usize = 4096;
+/// Caches with counters of their own, in all that a process has seen: three numbers each, of the
+/// thousand or so that a host has for all plugins. Further ones share `others`.
+pub(crate) const COUNTED_MAX: usize = 128;
 /// Length of the prefix before the caller's key.
 pub(crate) const PREFIX_LEN: usize = 6;
 
-/// Where a cache's requests are counted. Caches of the settings have numbers of
-/// their own; those created later share one set, because the host registers
-/// metrics at start.
+/// Where a cache's requests are counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counters {
     pub(crate) hits: CounterId,
@@ -36,8 +37,8 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn register(env: &Env, cache: &str) -> Self {
-        let name = |what: &str| format!("momento_{what}_{}", metric_part(cache));
+    fn register(env: &Env, part: &str) -> Self {
+        let name = |what: &str| format!("momento_{what}_{part}");
         Self {
             hits: env.counter(&name("hits"), "Reads that found their item"),
             misses: env.counter(&name("misses"), "Reads that found nothing"),
@@ -46,8 +47,45 @@ impl Counters {
     }
 }
 
-fn metric_part(cache: &str) -> String {
-    cache.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+/// Which cache counts under which name. A name is a cache's for ever: one that is deleted and made
+/// again counts on.
+#[derive(Debug)]
+struct Counted {
+    env: Env,
+    /// The caches that have counters, by the part of the metric's name.
+    caches: BTreeMap<String, (String, Counters)>,
+    others: Counters,
+}
+
+/// The part that the caches share which have no counters of their own.
+const OTHERS: &str = "others";
+
+impl Counted {
+    fn new(env: &Env) -> Self {
+        let others = Counters::register(env, OTHERS);
+        Self { env: env.clone(), caches: BTreeMap::new(), others }
+    }
+
+    /// The counters of a cache. Two whose names differ in other signs than letters and digits
+    /// alone are told apart by a number behind.
+    fn of(&mut self, cache: &str) -> Counters {
+        let plain: String =
+            cache.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let mut part = plain.clone();
+        for number in 2.. {
+            match self.caches.get(&part) {
+                Some((owner, counters)) if owner == cache => return *counters,
+                None if part != OTHERS => break,
+                _ => part = format!("{plain}_{number}"),
+            }
+        }
+        if self.caches.len() >= COUNTED_MAX {
+            return self.others;
+        }
+        let counters = Counters::register(&self.env, &part);
+        self.caches.insert(part, (cache.to_owned(), counters));
+        counters
+    }
 }
 
 /// One cache.
@@ -61,6 +99,7 @@ pub(crate) struct Cache {
 struct Registry {
     caches: Arc<BTreeMap<String, Cache>>,
     next_number: u32,
+    counted: Counted,
 }
 
 /// All caches of an instance.
@@ -68,8 +107,6 @@ struct Registry {
 pub(crate) struct Caches {
     registry: Mutex<Registry>,
     version: AtomicU64,
-    /// For caches that are created at run time.
-    others: Counters,
 }
 
 /// A worker's view of the caches.
@@ -87,13 +124,14 @@ fn prefix(number: u32) -> [u8; PREFIX_LEN] {
 impl Caches {
     pub(crate) fn new(names: &[String], env: &Env) -> Result<Self, Failure> {
         let caches = Self {
-            registry: Mutex::new(Registry { caches: Arc::default(), next_number: 1 }),
+            registry: Mutex::new(Registry {
+                caches: Arc::default(),
+                next_number: 1,
+                counted: Counted::new(env),
+            }),
             version: AtomicU64::new(1),
-            others: Counters::register(env, "others"),
         };
-        for name in names {
-            caches.create_counted(name, Counters::register(env, name))?;
-        }
+        names.iter().try_for_each(|name| caches.create(name))?;
         Ok(caches)
     }
 
@@ -110,12 +148,12 @@ impl Caches {
 
     fn change(
         &self,
-        change: impl FnOnce(&mut BTreeMap<String, Cache>, &mut u32) -> Result<(), Failure>,
+        change: impl FnOnce(&mut BTreeMap<String, Cache>, &mut u32, &mut Counted) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut registry = self.registry();
         let mut caches = (*registry.caches).clone();
         let mut next_number = registry.next_number;
-        change(&mut caches, &mut next_number)?;
+        change(&mut caches, &mut next_number, &mut registry.counted)?;
         registry.caches = Arc::new(caches);
         registry.next_number = next_number;
         self.version.fetch_add(1, Ordering::Release);
@@ -123,12 +161,8 @@ impl Caches {
     }
 
     pub(crate) fn create(&self, name: &str) -> Result<(), Failure> {
-        self.create_counted(name, self.others)
-    }
-
-    fn create_counted(&self, name: &str, counters: Counters) -> Result<(), Failure> {
         check_name(name)?;
-        self.change(|caches, next_number| {
+        self.change(|caches, next_number, counted| {
             if caches.contains_key(name) {
                 return Err(Failure::new(
                     code::ALREADY_EXISTS,
@@ -140,7 +174,7 @@ impl Caches {
                 return Err(Failure::new(code::RESOURCE_EXHAUSTED, message));
             }
             let number = take_number(next_number)?;
-            let cache = Cache { prefix: prefix(number), counters };
+            let cache = Cache { prefix: prefix(number), counters: counted.of(name) };
             caches.insert(name.to_owned(), cache);
             Ok(())
         })
@@ -148,12 +182,12 @@ impl Caches {
 
     pub(crate) fn delete(&self, name: &str) -> Result<(), Failure> {
         check_name(name)?;
-        self.change(|caches, _| caches.remove(name).map(drop).ok_or_else(|| not_found(name)))
+        self.change(|caches, _, _| caches.remove(name).map(drop).ok_or_else(|| not_found(name)))
     }
 
     pub(crate) fn flush(&self, name: &str) -> Result<(), Failure> {
         check_name(name)?;
-        self.change(|caches, next_number| {
+        self.change(|caches, next_number, _| {
             let cache = caches.get_mut(name).ok_or_else(|| not_found(name))?;
             cache.prefix = prefix(take_number(next_number)?);
             Ok(())

@@ -218,6 +218,50 @@ fn caches_do_not_see_each_other_and_flush_alone() {
 }
 
 #[test]
+fn each_cache_counts_for_itself_whoever_made_it_and_when() {
+    let (host, conn) = connect("");
+    let mut client = Client::new(&conn);
+    let name = |name: &str| proto::CacheNameRequest { cache_name: name.into() };
+    for cache in ["late-one", "late_one", "others"] {
+        let _: Empty = client.control("CreateCache", &name(cache)).message();
+    }
+    let _: proto::SetResponse = client.call("late-one", "Set", &set(b"k", b"v")).message();
+    assert!(get(&mut client, "late-one", b"k").is_some());
+    assert!(get(&mut client, "late_one", b"k").is_none());
+    assert!(get(&mut client, "others", b"k").is_none());
+    let counted = |what: &str| {
+        ["default_cache", "late_one", "late_one_2", "others_2", "others"]
+            .map(|part| host.counter(&format!("momento_{what}_{part}")).expect("it is registered"))
+    };
+    assert_eq!(counted("writes"), [0, 1, 0, 0, 0]);
+    assert_eq!(counted("hits"), [0, 1, 0, 0, 0]);
+    assert_eq!(counted("misses"), [0, 0, 1, 1, 0]);
+    // A name keeps its counters.
+    let _: Empty = client.control("DeleteCache", &name("late-one")).message();
+    let _: Empty = client.control("CreateCache", &name("late-one")).message();
+    assert!(get(&mut client, "late-one", b"k").is_none());
+    assert_eq!(counted("misses"), [0, 1, 1, 1, 0]);
+}
+
+#[test]
+fn clients_cannot_make_metrics_without_end() {
+    use crate::caches::COUNTED_MAX;
+    let (host, conn) = connect("");
+    let mut client = Client::new(&conn);
+    // One is there from the start.
+    for i in 1..COUNTED_MAX + 2 {
+        let made = proto::CacheNameRequest { cache_name: format!("c{i}") };
+        let _: Empty = client.control("CreateCache", &made).message();
+        assert!(get(&mut client, &format!("c{i}"), b"k").is_none());
+    }
+    let misses = |part: String| host.counter(&format!("momento_misses_{part}"));
+    assert_eq!(misses(format!("c{}", COUNTED_MAX - 1)), Some(1));
+    assert_eq!(misses(format!("c{COUNTED_MAX}")), None);
+    assert_eq!(misses("others".into()), Some(2));
+    assert_eq!(host.counter_names().len(), 3 * (COUNTED_MAX + 1));
+}
+
+#[test]
 fn what_cannot_be_served_is_refused_in_a_sentence() {
     let host = TestHost::new();
     let store = host.backend::<ModelBackend>(r#"{"structures":false}"#);
