@@ -176,7 +176,10 @@ fn resize(crew: &Crew, old: &Plan, new: &Plan) -> Result<(), String> {
                 crew.stores[at].set_memory_limit(before);
             }
             let name = &new.stores[at].name;
-            return Err(format!("{name} refuses {HEAP} = {after}: {}", status.name()));
+            return Err(format!(
+                "{name} refuses {HEAP} = {after}: {}; the line before in the log says what is possible",
+                status.name()
+            ));
         }
     }
     Ok(())

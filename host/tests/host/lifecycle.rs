@@ -176,13 +176,35 @@ fn a_reload_changes_a_stores_memory_where_the_store_can() {
     assert!(text.contains("cache refuses heap_size = 2049"), "{text}");
     host.stop();
 
-    write("segcache", "\"64MiB\"");
-    let host = Host::start(&["--config", path.to_str().unwrap()]);
-    write("segcache", "\"32MiB\"");
-    host.signal("HUP");
-    let line = host.wait_for("not reloaded: ");
-    assert!(line.contains("heap_size of cache cannot change while serving"), "{line}");
-    host.stop();
+    for plugin in ["segcache", "heap"] {
+        write(plugin, "\"64MiB\"");
+        let host = Host::start(&["--config", path.to_str().unwrap()]);
+        write(plugin, "\"32MiB\"");
+        host.signal("HUP");
+        let line = host.wait_for("reloaded ");
+        assert!(line.contains("heap_size of cache"), "{plugin}: {line}");
+        let (_, text) = http(&crate::admin::address(&host), "GET", "/stats", "", "");
+        assert!(text.contains(&format!("\"memory_limit_bytes\":{}", 32 << 20)), "{plugin}: {text}");
+        host.stop();
+    }
+
+    // More than the addresses that were kept for it; and a store of one size.
+    for (plugin, heap, words) in [
+        ("segcache", "\"128MiB\"", "cache refuses heap_size = 134217728"),
+        ("slab", "\"32MiB\"", "heap_size of cache cannot change while serving"),
+    ] {
+        write(plugin, "\"64MiB\"");
+        let host = Host::start(&["--config", path.to_str().unwrap()]);
+        write(plugin, heap);
+        host.signal("HUP");
+        let line = host.wait_for("not reloaded: ");
+        assert!(line.contains(words), "{plugin}: {line}");
+        if plugin == "segcache" {
+            let said = host.all_lines();
+            assert!(said.iter().any(|line| line.contains("heap_size_max")), "{said:#?}");
+        }
+        host.stop();
+    }
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) life: AtomicU64,
     /// The last time a scan asked for a page (ms since base, 0 for never).
     pub(crate) scanned_ms: AtomicU64,
+    /// Memory that everything may take together, in bytes; see [`Cache::resize`].
+    pub(crate) heap_size: core::sync::atomic::AtomicUsize,
     /// Whether the heap was left to the next start, so that nothing may change.
     pub(crate) saved: AtomicBool,
     /// The file that holds the heap, if it is to outlive this process.
@@ -115,6 +117,7 @@ impl Cache {
             base_ms: AtomicU64::new(base_ms.map_or(0, |base| base + 1)),
             life: AtomicU64::new(0),
             scanned_ms: AtomicU64::new(0),
+            heap_size: core::sync::atomic::AtomicUsize::new(plan.config.heap_size),
             saved: AtomicBool::new(false),
             file,
             start,
@@ -132,6 +135,10 @@ impl Cache {
             return Err(Error::NoSuchWorker { id, workers: 0 });
         }
         Worker::new(Arc::clone(&self.shared), id)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// How this cache came to its first items.
@@ -253,7 +260,9 @@ impl Shared {
 
     pub(crate) fn value_len_max(&self) -> usize {
         // Half of the heap at most, so that one value cannot empty the cache.
-        let half = (self.segments.count() as usize / 2).max(1) * self.segments.capacity();
+        let segments =
+            (self.segments.count() as usize).min(self.heap_size() / self.segments.size());
+        let half = (segments / 2).max(1) * self.segments.capacity();
         let chain = PARTS_MAX * self.segments.capacity();
         self.plan.config.max_value_size.min(half - (half / 8).min(1 << 10)).min(chain)
     }
@@ -307,13 +316,13 @@ impl Shared {
         if let Some(count) = self.plan.config.segment_count {
             return self.segments.set_limit(count);
         }
-        let fixed = table_bytes
-            + self.ghost_budget()
-            + self.segments.table_bytes()
-            + self.samples.duel.budget();
-        let rest = self.plan.config.heap_size.saturating_sub(fixed);
-        let limit = (rest >> self.plan.segment_shift).max(6);
-        self.segments.set_limit(u32::try_from(limit).unwrap_or(u32::MAX));
+        let fixed = self.fixed_bytes(table_bytes);
+        let rest = self.heap_size().saturating_sub(fixed);
+        let limit = u32::try_from((rest >> self.plan.segment_shift).max(6)).unwrap_or(u32::MAX);
+        if self.segments.is_lowered() && limit < self.segments.limit() {
+            return self.segments.aim_at(limit);
+        }
+        self.segments.set_limit(limit);
         self.segments.trim();
     }
 
@@ -340,7 +349,7 @@ impl Shared {
         let mut stats = Stats {
             items,
             item_bytes,
-            heap_size: self.plan.config.heap_size as u64,
+            heap_size: self.heap_size() as u64,
             table_bytes: view_bytes.0,
             table_slots: view_bytes.0 / 8,
             table_growing: view_bytes.1,

@@ -88,6 +88,9 @@ impl FromStr for PolicyKind {
 pub struct Config {
     /// Memory for items, hashtable and ghosts together, in bytes.
     pub heap_size: usize,
+    /// What [`crate::Cache::resize`] may raise it to: address space, and no memory
+    /// until then. `None`: not above `heap_size`.
+    pub heap_size_max: Option<usize>,
     /// Bytes of a segment, a power of two; `None` derives it from the heap.
     pub segment_size: Option<usize>,
     /// Exactly this many segments, whatever hashtable and ghosts take; for
@@ -149,6 +152,7 @@ impl Config {
     pub fn new(heap_size: usize) -> Self {
         Self {
             heap_size,
+            heap_size_max: None,
             segment_size: None,
             segment_count: None,
             max_value_size: 1 << 20,
@@ -168,6 +172,13 @@ impl Config {
             miss_ratio_curve: true,
             observer: None,
         }
+    }
+
+    /// Whether the heap may change its size: a file keeps the size that the next
+    /// start expects, and reserved pages are not given back one by one.
+    pub(crate) fn may_resize(&self) -> bool {
+        let reserved = matches!(self.huge_pages, HugePages::Size2M | HugePages::Size1G);
+        self.persist.is_none() && !reserved && self.segment_count.is_none()
     }
 
     /// Whether a cache can be made of this; maps no memory.
@@ -223,6 +234,24 @@ impl Plan {
         if heap > HEAP_SIZE_MAX {
             return bad("heap_size", heap.to_string(), "at most 8 TiB");
         }
+        let most = config.heap_size_max.unwrap_or(heap);
+        if most < heap || most > HEAP_SIZE_MAX {
+            return bad("heap_size_max", most.to_string(), "at least heap_size, and at most 8 TiB");
+        }
+        if most > heap && !config.may_resize() {
+            return bad(
+                "heap_size_max",
+                most.to_string(),
+                "heap_size where the heap is a file (persist) or on reserved pages (hugepage)",
+            );
+        }
+        if most > heap && config.prefault {
+            return bad(
+                "heap_size_max",
+                most.to_string(),
+                "heap_size where all memory is touched at start (prefault)",
+            );
+        }
         if !(1..=WORKERS_MAX).contains(&config.workers) {
             return bad("workers", config.workers.to_string(), "between 1 and 1024");
         }
@@ -251,8 +280,8 @@ impl Plan {
                 "a power of two between 4 KiB and 64 MiB",
             );
         }
-        let segments = config.segment_count.map_or(heap / size, |count| count as usize);
-        if segments > heap / size {
+        let segments = config.segment_count.map_or(most / size, |count| count as usize);
+        if segments > most / size {
             return bad("segment_count", segments.to_string(), "small enough for heap_size");
         }
         // What may be taken beyond for a moment: address space, and no memory until

@@ -31,6 +31,7 @@ mod mrc;
 mod persist;
 mod policy;
 pub mod prefetch;
+mod resize;
 mod sample;
 mod segment;
 mod stats;

@@ -108,6 +108,17 @@ impl Curve {
         }
     }
 
+    /// The heap has another size, which is the curve's 1 from now on.
+    pub(crate) fn resize(&self, heap_size: usize) {
+        let rate = f64::from(self.width) / f64::from(u32::MAX);
+        let Ok(mut minis) = self.minis.lock() else { return };
+        for (mini, scale) in minis.caches.iter_mut().zip(SCALES) {
+            mini.set_capacity((heap_size as f64 * scale * rate) as u64);
+        }
+        minis.requests = 0;
+        minis.misses = [0; SCALES.len()];
+    }
+
     /// The curve so far.
     pub(crate) fn points(&self) -> Vec<MissRatioPoint> {
         let Ok(minis) = self.minis.lock() else { return Vec::new() };

@@ -101,7 +101,9 @@ impl Backend for Segcache {
     }
 
     fn capabilities(&self) -> Capabilities {
+        let resize = if self.cache.may_resize() { Capabilities::MEM_RESIZE } else { 0 };
         let bits = Capabilities::CAS
+            | resize
             | Capabilities::FLAGS
             | Capabilities::TTL
             | Capabilities::RETAIN
@@ -202,6 +204,21 @@ impl Backend for Segcache {
             ops::with_item(item, &mut parts, |shown| visit(item.key(), shown))
         });
         Ok(next.0)
+    }
+
+    fn set_memory_limit(&self, bytes: u64) -> Status {
+        let resized = usize::try_from(bytes).map(|bytes| self.cache.resize(bytes));
+        match resized {
+            Ok(Ok(())) => {
+                self.env.log(3, "segcache", &format!("heap_size is {bytes} bytes"));
+                Status::OK
+            }
+            Ok(Err(refusal)) => {
+                self.env.log(2, "segcache", &refusal.to_string());
+                Status::INVALID
+            }
+            Err(_) => Status::TOO_LARGE,
+        }
     }
 
     fn stats(&self, _worker: &mut Worker, section: &str, visit: &mut dyn FnMut(&str, &str)) {

@@ -14,6 +14,8 @@ use std::str::FromStr;
 pub struct Settings {
     /// Memory for items, hashtable and ghosts together.
     pub heap_size: ByteSize,
+    /// What heap_size may be raised to without a restart; costs addresses, and memory only then. Default: heap_size.
+    pub heap_size_max: Option<ByteSize>,
     /// Bytes of a segment, a power of two. Default: a 2048th of the heap, 128 to 512 KiB.
     pub segment_size: Option<ByteSize>,
     /// Longest value.
@@ -47,6 +49,7 @@ impl Default for Settings {
         let config = Config::new(0);
         Self {
             heap_size: ByteSize::Bytes(64 << 20),
+            heap_size_max: None,
             segment_size: None,
             max_value_size: ByteSize::Bytes(config.max_value_size as u64),
             policy: config.policy.name().to_owned(),
@@ -70,6 +73,8 @@ impl Settings {
         let heap_size = self.heap_size.bytes("heap_size")?;
         let segment_size =
             self.segment_size.as_ref().map(|s| s.bytes("segment_size")).transpose()?;
+        let heap_size_max =
+            self.heap_size_max.as_ref().map(|s| s.bytes("heap_size_max")).transpose()?;
         let policy = PolicyKind::from_str(&self.policy)
             .map_err(|e| PluginError::setting("policy", e.to_string()))?;
         let huge_pages = match self.hugepage.as_str() {
@@ -83,6 +88,7 @@ impl Settings {
             }
         };
         Ok(Config {
+            heap_size_max,
             segment_size,
             max_value_size: self.max_value_size.bytes("max_value_size")?,
             policy,

@@ -81,6 +81,11 @@ pub(crate) struct Segments {
     next_seq: AtomicU64,
     /// Segments with memory may not be more than this.
     limit: AtomicU32,
+    /// Where the limit goes, step by step, when memory is taken away. Hints between
+    /// ticks, so loom need not look at them.
+    aim: core::sync::atomic::AtomicU32,
+    /// Whether it is on the way.
+    lowers: core::sync::atomic::AtomicBool,
     /// Segments that are not Absent.
     resident: AtomicU32,
     free: AtomicU32,
@@ -127,6 +132,8 @@ impl Segments {
             hasher,
             next_seq: AtomicU64::new(1),
             limit: AtomicU32::new(count),
+            aim: core::sync::atomic::AtomicU32::new(count),
+            lowers: core::sync::atomic::AtomicBool::new(false),
             resident: AtomicU32::new(0),
             free: AtomicU32::new(0),
             retired: AtomicU32::new(0),
@@ -343,7 +350,41 @@ impl Segments {
     }
 
     pub(crate) fn set_limit(&self, limit: u32) {
-        self.limit.store(limit.min(self.count()), Ordering::Relaxed);
+        let limit = limit.min(self.count());
+        self.lowers.store(false, Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Lowers the limit as eviction frees segments, instead of at once: what is
+    /// worth keeping finds a segment to be copied into on the way.
+    pub(crate) fn aim_at(&self, limit: u32) {
+        self.aim.store(limit, Ordering::Relaxed);
+        self.lowers.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the limit is still above where it goes.
+    #[inline]
+    pub(crate) fn is_lowered(&self) -> bool {
+        self.lowers.load(Ordering::Relaxed)
+    }
+
+    /// One step of that; `keep` segments stay free for the way.
+    pub(crate) fn lower(&self, keep: u32) {
+        let (limit, aim) = (self.limit.load(Ordering::Relaxed), self.aim.load(Ordering::Relaxed));
+        let room = u32::try_from(self.available() - i64::from(keep)).unwrap_or(0);
+        if limit <= aim {
+            self.lowers.store(false, Ordering::Relaxed);
+            return;
+        }
+        let next = limit - room.min(limit - aim);
+        if next < limit
+            && self
+                .limit
+                .compare_exchange(limit, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.trim();
+        }
     }
 
     pub(crate) fn resident(&self) -> u32 {
@@ -398,7 +439,10 @@ impl Segments {
         state: State,
         now_s: u32,
     ) -> Option<(u32, Word)> {
-        let most = self.limit.load(Ordering::Relaxed) + self.count() / OVERDRAFT_DIVISOR;
+        let limit = self.limit.load(Ordering::Relaxed);
+        // Of a small part of a large range, not a part of the range.
+        let beyond = (self.count() / OVERDRAFT_DIVISOR).min(limit / (OVERDRAFT_DIVISOR / 2));
+        let most = limit + beyond;
         if self.resident.fetch_add(1, Ordering::Relaxed) < most
             && let Some(taken) = self.take_from(State::Absent, layer, group, state)
         {

@@ -129,7 +129,7 @@ impl Shared {
         } else {
             0.0
         };
-        let heap = self.plan.config.heap_size as f64 - self.segments.table_bytes() as f64;
+        let heap = self.heap_size() as f64 - self.segments.table_bytes() as f64;
         let full = (heap / (used / items.max(1.0) + 8.0 / WANTED + ghost)).max(items);
         let now = f64::from(table.buckets());
         // A running scan begins anew, so it shall not happen again soon.
@@ -138,7 +138,7 @@ impl Shared {
             ((full + LEAD) / WANTED / 8.0).clamp(now * least, now * STEP.max(least * least)).ceil()
                 + 8.0;
         // Never more than half of the heap.
-        let most = (self.plan.config.heap_size / 2 / 64) as f64;
+        let most = (self.heap_size() / 2 / 64) as f64;
         (wanted <= most).then_some(wanted as u32)
     }
 }

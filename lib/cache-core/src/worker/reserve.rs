@@ -123,7 +123,7 @@ impl Worker {
         let len = header.item_len();
         let held = shared.reserved_bytes.fetch_add(len as u64, Ordering::Relaxed) as usize;
         let undo = || shared.reserved_bytes.fetch_sub(len as u64, Ordering::Relaxed);
-        if held > 0 && held + len > shared.plan.config.heap_size / SHARE {
+        if held > 0 && held + len > shared.heap_size() / SHARE {
             undo();
             return Err(self.no_memory(&header));
         }

@@ -26,7 +26,8 @@ impl Worker {
         let mut left = budget;
         self.expire(&mut left);
         let more = self.evict_ahead(left);
-        more || left == 0 || self.growing()
+        let lowered = shared.segments.is_lowered() && shared.step_lower();
+        more || lowered || left == 0 || self.growing()
     }
 
     /// Looks at the next segments in turn, and frees what has expired.
