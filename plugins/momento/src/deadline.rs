@@ -1,6 +1,8 @@
 //! `grpc-timeout`: how long a client waits for a call.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Digits of a timeout, at most.
 const DIGITS_MAX: usize = 8;
@@ -8,7 +10,7 @@ const DIGITS_MAX: usize = 8;
 /// The unix millisecond at which the client of a call stops waiting; `None`: it says nothing that
 /// can be read. Fractions of a millisecond are rounded up.
 pub(crate) fn of(headers: &HeaderMap, now_ms: u64) -> Option<u64> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let text = headers.get(&GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > DIGITS_MAX || !digits.bytes().all(|b| b.is_ascii_digit())
     {

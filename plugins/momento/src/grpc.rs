@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes, BytesMut};
 use h2::server::{Connection, Handshake, SendResponse};
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 
 use crate::deadline;
 use crate::rpc::{FRAME_HEADER_LEN, Messages};
@@ -35,6 +35,12 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Streams that were reset and are remembered; more is a rapid-reset attack.
 const RESET_STREAMS_MAX: usize = 64;
+
+/// What each answer says, made once: a name or a value from text is checked letter by letter.
+static CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+static STATUS_OK: HeaderValue = HeaderValue::from_static("0");
 
 /// Limits of one session.
 #[derive(Clone, Copy, Debug)]
@@ -269,8 +275,14 @@ impl Grpc {
                     let (parts, body) = request.into_parts();
                     let deadline_ms = deadline::of(&parts.headers, self.now_ms);
                     let (request, message) = (Request::from_parts(parts, ()), Body::Empty);
-                    let incoming = Incoming { request, deadline_ms, body, message, answer };
-                    self.incoming.push(incoming);
+                    let mut incoming = Incoming { request, deadline_ms, body, message, answer };
+                    // What was begun before it goes first.
+                    self.receive(&mut context, take);
+                    // The body came with the head nearly always: then it need not wait in the list.
+                    match incoming.read(&mut self.buffered, &self.limits, &mut context).0 {
+                        Some(ended) => self.conclude(incoming, ended, take),
+                        None => self.incoming.push(incoming),
+                    }
                 }
                 Poll::Ready(Some(Err(_)) | None) => {
                     self.machine = Machine::Closed;
@@ -284,55 +296,83 @@ impl Grpc {
         }
     }
 
-    /// Reads request bodies; true when any byte was taken.
+    /// Reads the bodies that are not whole; true when any byte was taken.
     fn receive(&mut self, context: &mut Context<'_>, take: &mut impl FnMut(Call)) -> bool {
         let mut progress = false;
         let mut i = 0;
         while i < self.incoming.len() {
-            let incoming = &mut self.incoming[i];
-            let ended = loop {
-                match incoming.body.poll_data(context) {
-                    Poll::Pending => break None,
-                    Poll::Ready(None) => break Some(Ok(())),
-                    Poll::Ready(Some(Err(_))) => break Some(Err(None)),
-                    Poll::Ready(Some(Ok(data))) => {
-                        progress = true;
-                        // A released window lets the peer go on sending.
-                        let _gone_is_fine =
-                            incoming.body.flow_control().release_capacity(data.len());
-                        self.buffered += data.len();
-                        let is_last = incoming.body.is_end_stream();
-                        incoming.message.add(data, is_last);
-                        if incoming.message.len() > self.limits.message_len_max + FRAME_HEADER_LEN {
-                            break Some(Err(Some("the request is longer than the limit")));
-                        }
-                        if self.buffered > self.limits.session_buffer_bytes_max {
-                            break Some(Err(Some("too many unfinished requests")));
-                        }
-                    }
-                }
-            };
-            let Some(ended) = ended else {
-                i += 1;
-                continue;
-            };
-            let incoming = self.incoming.swap_remove(i);
-            self.buffered -= incoming.message.len();
+            let (ended, moved) = self.incoming[i].read(&mut self.buffered, &self.limits, context);
+            progress |= moved;
             match ended {
-                Ok(()) if incoming.deadline_ms.is_some_and(|at| at <= self.now_ms) => {
-                    refuse(Answer(incoming.answer), &too_late());
+                None => i += 1,
+                Some(ended) => {
+                    let incoming = self.incoming.swap_remove(i);
+                    self.conclude(incoming, ended, take);
                 }
-                Ok(()) => deliver(incoming, take),
-                Err(Some(why)) => {
-                    let mut answer = incoming.answer;
-                    let failure = Failure::new(code::RESOURCE_EXHAUSTED, why);
-                    // Dropping the body makes h2 reset what still arrives.
-                    let _gone_is_fine = answer.send_response(failed(&failure), true);
-                }
-                Err(None) => {}
             }
         }
         progress
+    }
+
+    /// A body has ended, well or not.
+    fn conclude(&mut self, incoming: Incoming, ended: Ended, take: &mut impl FnMut(Call)) {
+        self.buffered -= incoming.message.len();
+        match ended {
+            Ended::Whole if incoming.deadline_ms.is_some_and(|at| at <= self.now_ms) => {
+                refuse(Answer(incoming.answer), &too_late());
+            }
+            Ended::Whole => deliver(incoming, take),
+            Ended::Refused(why) => {
+                let mut answer = incoming.answer;
+                let failure = Failure::new(code::RESOURCE_EXHAUSTED, why);
+                // Dropping the body makes h2 reset what still arrives.
+                let _gone_is_fine = answer.send_response(failed(&failure), true);
+            }
+            Ended::Reset => {}
+        }
+    }
+}
+
+/// How a request's body ended.
+enum Ended {
+    Whole,
+    /// The peer has given it up.
+    Reset,
+    /// It is more than a limit allows.
+    Refused(&'static str),
+}
+
+impl Incoming {
+    /// Reads what has come: how it ended if it did, and whether a byte was taken.
+    fn read(
+        &mut self,
+        buffered: &mut usize,
+        limits: &Limits,
+        context: &mut Context<'_>,
+    ) -> (Option<Ended>, bool) {
+        let mut progress = false;
+        let ended = loop {
+            match self.body.poll_data(context) {
+                Poll::Pending => break None,
+                Poll::Ready(None) => break Some(Ended::Whole),
+                Poll::Ready(Some(Err(_))) => break Some(Ended::Reset),
+                Poll::Ready(Some(Ok(data))) => {
+                    progress = true;
+                    // A released window lets the peer go on sending.
+                    let _gone_is_fine = self.body.flow_control().release_capacity(data.len());
+                    *buffered += data.len();
+                    let is_last = self.body.is_end_stream();
+                    self.message.add(data, is_last);
+                    if self.message.len() > limits.message_len_max + FRAME_HEADER_LEN {
+                        break Some(Ended::Refused("the request is longer than the limit"));
+                    }
+                    if *buffered > limits.session_buffer_bytes_max {
+                        break Some(Ended::Refused("too many unfinished requests"));
+                    }
+                }
+            }
+        };
+        (ended, progress)
     }
 }
 
@@ -376,7 +416,7 @@ pub(crate) fn respond(answer: Answer, messages: Messages) {
         }
     }
     let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers.insert(&GRPC_STATUS, STATUS_OK.clone());
     let _gone_is_fine = stream.send_trailers(trailers);
 }
 
@@ -393,9 +433,7 @@ fn too_late() -> Failure {
 /// The head of a response.
 fn headed() -> Response<()> {
     let mut response = Response::new(());
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, CONTENT_TYPE.clone());
     response
 }
 
@@ -413,9 +451,9 @@ fn failed(failure: &Failure) -> Response<()> {
 }
 
 fn status_into(headers: &mut HeaderMap, failure: &Failure) {
-    headers.insert("grpc-status", HeaderValue::from(failure.code));
+    headers.insert(&GRPC_STATUS, HeaderValue::from(failure.code));
     if let Ok(message) = HeaderValue::from_str(&percent_encoded(&failure.message)) {
-        headers.insert("grpc-message", message);
+        headers.insert(&GRPC_MESSAGE, message);
     }
 }
 
