@@ -99,6 +99,8 @@ pub struct WorkerShare {
     pub turns: AtomicU64,
     /// Crossings into protocols.
     pub crossings: AtomicU64,
+    /// Turns that had a store for themselves.
+    pub exclusive: AtomicU64,
     /// Sessions that panicked.
     pub panics: AtomicU64,
     /// Connections closed for a time-out.

@@ -7,6 +7,7 @@
 //! what the gate holds back stays listed; the gate is had for a bounded time, and opened by the
 //! same function that asked for it, whatever became of the connections. Called by `serve`.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crucible_plugin_api::abi::turn::TurnEvent;
@@ -97,6 +98,8 @@ impl Worker {
             conn.flags &= !flag::ALONE;
             let p = conn.protocol as usize;
             let due = [Ready { conn_id, event: TurnEvent::EXCLUSIVE, token: 0 }];
+            let share = &self.crew.core.shares[self.id];
+            share.exclusive.fetch_add(1, Ordering::Relaxed);
             let rest = self.cross(ctx, p, &due);
             debug_assert!(rest.is_empty(), "one turn fits");
             if begun.elapsed() >= ALONE_LONGEST {

@@ -21,6 +21,12 @@ const OWN: &[Own] = &[
         |s| s.crossings.load(Relaxed),
     ),
     ("crucible_sweeps", Kind::Counter, "Rounds of the event loop.", |s| s.sweeps.load(Relaxed)),
+    (
+        "crucible_exclusive_turns",
+        Kind::Counter,
+        "Turns that had their store for themselves, such as transactions.",
+        |s| s.exclusive.load(Relaxed),
+    ),
     ("crucible_session_panics", Kind::Counter, "Sessions that panicked.", |s| {
         s.panics.load(Relaxed)
     }),
