@@ -1,5 +1,6 @@
 """The official Momento SDK works against the momento plugin: its scalar calls and their errors."""
 
+import os
 from datetime import timedelta
 
 from crucible import HOST as ADDRESS
@@ -139,6 +140,42 @@ def test_what_is_not_served_says_so(server):
         expect(cache.set(CACHE, "", "v"), "Error INVALID_ARGUMENT_ERROR")
 
 
+def test_signing_keys_are_not_served_and_said_so(server):
+    with client(server) as cache:
+        for answer in (cache.create_signing_key(timedelta(minutes=5)), cache.list_signing_keys(),
+                       cache.revoke_signing_key("none")):
+            assert kind(answer).startswith("Error") and "not part of a Crucible listener" in str(answer), answer
+
+
+def test_each_error_has_the_sdks_own_name(server):
+    with client(server) as cache:
+        expect(cache.create_cache(" "), "Error INVALID_ARGUMENT_ERROR")
+        expect(cache.flush_cache("no-such-cache"), "Error NOT_FOUND_ERROR")
+        expect(cache.set("no-such-cache", "k", "v"), "Error NOT_FOUND_ERROR")
+        expect(cache.get(CACHE, "k" * 70_000), "Error INVALID_ARGUMENT_ERROR")
+        expect(cache.set(CACHE, "most", str(2**63 - 1)), "Success")
+        expect(cache.increment(CACHE, "most"), "Error FAILED_PRECONDITION_ERROR")
+        expect(cache.set(CACHE, "huge", b"x" * (6 << 20)), "Error LIMIT_EXCEEDED_ERROR")
+        expect(cache.get(CACHE, "most"), "Hit")
+
+
+def test_a_token_that_is_not_known_is_an_authentication_error(_server):
+    import hashlib
+
+    from momento import CacheClient, Configurations, CredentialProvider
+
+    from every_key import Host, Listener, Store
+
+    listener = Listener("momento", {"token_sha256": [hashlib.sha256(b"the-token").hexdigest()]})
+    with Host({"cache": Store("segcache")}, {"momento": listener}) as host:
+        port = int(host.addresses["momento"].rpartition(":")[2])
+        for token, wanted in (("another", "Error AUTHENTICATION_ERROR"), ("the-token", "Miss")):
+            provider = CredentialProvider.for_momento_local(ADDRESS, port)
+            provider.auth_token = token
+            with CacheClient.create(Configurations.Laptop.v1(), provider, TTL) as cache:
+                expect(cache.get(CACHE, "k"), wanted)
+
+
 def test_many_streams_at_once_on_one_connection(server):
     from concurrent.futures import ThreadPoolExecutor
 
@@ -150,6 +187,20 @@ def test_many_streams_at_once_on_one_connection(server):
 
         with ThreadPoolExecutor(16) as pool:
             assert all(pool.map(round_trip, range(400)))
+
+
+def test_every_call_of_the_sdk_is_made_by_a_flow(_server):
+    from momento import CacheClient, TopicClient
+
+    folder, text = os.path.dirname(os.path.abspath(__file__)), ""
+    for name in ("flow_momento_sdk.py", "flow_momento_collections.py"):
+        with open(os.path.join(folder, name), encoding="utf-8") as source:
+            text += source.read()
+    calls = {name for client in (CacheClient, TopicClient) for name in dir(client) if not name.startswith("_")}
+    calls -= {"create", "close"}
+    assert len(calls) > 40, calls
+    missing = {name for name in calls if f".{name}(" not in text}
+    assert not missing, missing
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ pub(super) fn run(
             }
         }
         // Nothing is made of a set that is not there.
-        StructOp::SET_COMPLEMENT if set.len() > 0 => {
+        StructOp::SET_COMPLEMENT if !set.is_empty() => {
             let mut left = Set::new();
             for member in members().filter(|member| !set.has(member)) {
                 left.add(member, ctx.limits);

@@ -1,6 +1,8 @@
 //! What an application does with Momento's Rust SDK: `momento-rust-flow PORT [collections]`.
 //! Ends with 0 when every claim holds; panics at the first that does not.
 
+mod every;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -183,8 +185,13 @@ async fn main() -> Outcome {
     times(&cache).await?;
     caches(&cache).await?;
     many_at_once(&cache).await?;
+    every::scalars(&cache).await?;
+    every::errors(&cache).await?;
     if args.next().as_deref() == Some("collections") {
         collections(&cache).await?;
+        every::collections(&cache).await?;
+    } else {
+        every::no_collections(&cache).await?;
     }
     topics(&url).await?;
     protosocket(&address).await?;
