@@ -20,6 +20,8 @@ const CONTINUATION: u8 = 9;
 
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
+const FRAME_SIZE_ERROR: u32 = 6;
+const COMPRESSION_ERROR: u32 = 9;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -83,9 +85,9 @@ fn attack(frames: impl Iterator<Item = Vec<u8>>) -> (Option<u32>, bool, usize) {
 fn headers_without_end_are_ended_for_the_client() {
     let first = frame(HEADERS, 0, 1, b"\x83\x86\x04\x02/x");
     let more = (0..100_000).map(|_| frame(CONTINUATION, 0, 1, &[0; 1000]));
-    let (code, closed, _) = attack(std::iter::once(first).chain(more));
-    assert!(closed, "a flood of CONTINUATION frames must end the connection");
-    assert!(code.is_some());
+    let (code, closed, sent) = attack(std::iter::once(first).chain(more));
+    assert_eq!((code, closed), (Some(ENHANCE_YOUR_CALM), true));
+    assert!(sent < 1000, "{sent} bytes in answer");
 }
 
 #[test]
@@ -209,6 +211,86 @@ fn windows_past_their_end_are_an_error() {
     let window = frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffffu32.to_be_bytes());
     let (code, closed, _) = attack(std::iter::repeat_n(window, 2));
     assert_eq!((code, closed), (Some(FLOW_CONTROL_ERROR), true));
+}
+
+/// The error code of the RST_STREAM of a stream, if any.
+fn reset_of(output: &[u8], wanted: u32) -> Option<u32> {
+    frames(output).find_map(|(kind, stream, payload)| {
+        let code = || u32::from_be_bytes(payload[..4].try_into().unwrap());
+        (kind == RST_STREAM && stream == wanted).then(code)
+    })
+}
+
+#[test]
+fn each_broken_rule_ends_the_connection_with_its_code() {
+    let setting = |id: u16, value: u32| {
+        frame(SETTINGS, 0, 0, &[&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+    };
+    let window = |stream, increment: u32| frame(WINDOW_UPDATE, 0, stream, &increment.to_be_bytes());
+    let push = 5u8;
+    let table: &[(&str, Vec<u8>, u32)] = &[
+        ("a window that opens by nothing", window(0, 0), PROTOCOL_ERROR),
+        ("a window update of three bytes", frame(WINDOW_UPDATE, 0, 0, b"xxx"), FRAME_SIZE_ERROR),
+        ("a window for a stream that never was", window(7, 1), PROTOCOL_ERROR),
+        ("an initial window past its end", setting(4, 0x8000_0000), FLOW_CONTROL_ERROR),
+        ("frames smaller than may be", setting(5, 100), PROTOCOL_ERROR),
+        ("pushes that are neither on nor off", setting(2, 2), PROTOCOL_ERROR),
+        ("settings of five bytes", frame(SETTINGS, 0, 0, b"xxxxx"), FRAME_SIZE_ERROR),
+        ("settings of a stream", frame(SETTINGS, 0, 1, b""), PROTOCOL_ERROR),
+        ("an acknowledgement with a payload", frame(SETTINGS, 1, 0, b"xxxxxx"), FRAME_SIZE_ERROR),
+        ("a ping of seven bytes", frame(PING, 0, 0, b"1234567"), FRAME_SIZE_ERROR),
+        ("a ping of a stream", frame(PING, 0, 1, b"12345678"), PROTOCOL_ERROR),
+        ("a frame above the largest", frame(DATA, 0, 1, &[0; 16_385]), FRAME_SIZE_ERROR),
+        ("headers of no stream", headers(0, 0x4), PROTOCOL_ERROR),
+        ("headers of a server's stream", headers(2, 0x4), PROTOCOL_ERROR),
+        ("a continuation of nothing", frame(CONTINUATION, 0x4, 1, b"\x83"), PROTOCOL_ERROR),
+        (
+            "another frame between parts of headers",
+            [headers(1, 0), frame(PING, 0, 0, b"12345678")].concat(),
+            PROTOCOL_ERROR,
+        ),
+        ("a header of no table", frame(HEADERS, 0x4, 1, b"\xff\xff\x7f"), COMPRESSION_ERROR),
+        ("a promise from a client", frame(push, 0x4, 1, b"\0\0\0\x02\x83"), PROTOCOL_ERROR),
+        ("a reset of a stream that never was", frame(RST_STREAM, 0, 1, &[0; 4]), PROTOCOL_ERROR),
+        ("streams that go backwards", [headers(5, 0x5), headers(3, 0x5)].concat(), PROTOCOL_ERROR),
+    ];
+    let mut wrong = Vec::new();
+    for (what, bytes, wanted) in table {
+        let (code, closed, sent) = attack(std::iter::once(bytes.clone()));
+        // h2 names some no closer than that: a window update's length, an initial window, HPACK's end.
+        let is_named = code == Some(*wanted) || code == Some(PROTOCOL_ERROR);
+        if !is_named || !closed || sent > 300 {
+            wrong.push(format!("{what}: {code:?}, closed: {closed}, {sent} bytes in answer"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_concerns_one_stream_ends_that_alone() {
+    let (host, conn) = connect("");
+    let mut output = conn.ask(PREFACE);
+    // A window of its own past its end.
+    output.extend(conn.ask(&headers(1, 0x4)));
+    for _ in 0..2 {
+        output.extend(conn.ask(&frame(WINDOW_UPDATE, 0, 1, &0x7fff_ffffu32.to_be_bytes())));
+    }
+    assert_eq!(reset_of(&output, 1), Some(FLOW_CONTROL_ERROR));
+    // Unknown frames are for versions to come.
+    output.extend(conn.ask(&frame(0xee, 0xff, 0, b"later")));
+    assert!(!conn.is_closed());
+    assert!(!conn.ask(&frame(PING, 0, 0, b"12345678")).is_empty());
+    conn.close();
+    host.finish();
+}
+
+#[test]
+fn more_data_than_the_window_is_an_error() {
+    // A stream has a megabyte; a body that is longer than a request may be is refused before.
+    let data = (0..2000).map(|_| frame(DATA, 0, 1, &[0; 16_384]));
+    let (code, closed, sent) = attack(std::iter::once(headers(1, 0x4)).chain(data));
+    assert!(closed || code.is_none(), "{code:?}");
+    assert!(sent < 200_000, "{sent} bytes in answer");
 }
 
 #[test]
