@@ -113,7 +113,7 @@ pub(crate) fn soak(args: &Args) -> Result<(), Failure> {
         samples.push(sampler.take(begun.elapsed())?);
     }
     let results = load::finish(loads, LOAD_SLACK)?;
-    let after = settled(&sampler, begun)?;
+    let after = settled(&sampler, &before, begun)?;
     let counted = sample::counts_add_up(&ports, &sampler)?;
     let log = fs::read_to_string(folder.join("host.log")).unwrap_or_default();
     let status = host.stop(STOP_LIMIT)?;
@@ -185,12 +185,19 @@ fn wait_until_ready(
     Ok(())
 }
 
-/// A sample taken when the last connection was counted out, or as things stand past the limit.
-fn settled(sampler: &Sampler, begun: Instant) -> Result<sample::Sample, Failure> {
+/// A sample taken when the last connection was counted out and as many descriptors are open as `before`,
+/// or as things stand past the limit. The sampler's own question is a descriptor until the admin server
+/// gets to closing it.
+fn settled(
+    sampler: &Sampler,
+    before: &sample::Sample,
+    begun: Instant,
+) -> Result<sample::Sample, Failure> {
     let from = Instant::now();
     loop {
         let now = sampler.take(begun.elapsed())?;
-        if now.is_at_rest() || from.elapsed() > SETTLE_LIMIT {
+        let closed = now.descriptors <= before.descriptors;
+        if (now.is_at_rest() && closed) || from.elapsed() > SETTLE_LIMIT {
             return Ok(now);
         }
         thread::sleep(Duration::from_millis(200));
