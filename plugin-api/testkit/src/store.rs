@@ -381,6 +381,8 @@ impl StoreWorker<'_> {
     /// Runs a batch. Needs a sweep.
     pub fn execute(&mut self, ops: &mut [Op<'_>]) -> Status {
         let fns = self.raw.fns;
+        // Nobody asks for the sizes of these batches.
+        self.raw.tap.batches.borrow_mut().clear();
         // SAFETY: Op is transparent over RawOp; inputs outlive the call.
         unsafe { fns.execute()(fns.ctx(), fns.worker(), ops.as_mut_ptr().cast(), ops.len() as u32) }
     }

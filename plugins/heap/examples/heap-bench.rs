@@ -27,8 +27,8 @@ const EQUAL_CLASS: usize = 1024;
 /// Bytes of an item beside key and value.
 const HEADER: usize = 24;
 const KEY_LEN: usize = 24;
-/// Operations between two handles of a worker.
-const HANDLE_OPS: u64 = 4096;
+/// Operations after which the process has taken what it takes beside any store.
+const WARM_OPS: u64 = 4096;
 /// Operations after which memory is as large as it gets, millions.
 const WARM_MILLIONS: u64 = 3;
 /// What resident memory may grow by afterwards, bytes.
@@ -144,12 +144,11 @@ fn put(worker: &mut StoreWorker<'_>, i: u64, value: &[u8]) {
     assert_eq!(worker.run(Op::store(&key_of(i), value)).status, Status::OK);
 }
 
-/// Lets the process take what it takes itself, beside any store: its code, and what the
-/// test host notes of each operation until a worker's handle goes.
+/// Lets the process take what it takes itself, beside any store.
 fn warm_up(value: &[u8]) {
     let store = store(16 * MIB, "s3fifo");
     let mut worker = store.worker(0);
-    for i in 0..HANDLE_OPS {
+    for i in 0..WARM_OPS {
         put(&mut worker, i, value);
     }
     number(&mut worker, "", "items");
@@ -168,10 +167,6 @@ fn memory(heap_mib: u64) {
             if i % 4096 == 0 {
                 store.set_now_ms(store.now_ms() + 20);
                 worker.tick(1_000_000);
-            }
-            if i % HANDLE_OPS == HANDLE_OPS - 1 {
-                drop(worker);
-                worker = store.worker(0);
             }
         }
         let items = number(&mut worker, "", "items");
@@ -202,11 +197,6 @@ fn shift(heap_mib: u64) {
             // Some are read again, so that old ones stay among new ones.
             if i % 8 == 0 {
                 worker.run(Op::get(&key_of(rng.below(1 << 40))));
-            }
-            if i % 20_000 == 19_999 {
-                // The test host notes every batch of a worker.
-                drop(worker);
-                worker = store.worker(0);
             }
             if i % 2000 == 0 {
                 store.set_now_ms(store.now_ms() + 20);
@@ -258,10 +248,6 @@ fn flat(millions: u64) {
             if i % 1000 == 0 {
                 store.set_now_ms(store.now_ms() + 20);
                 worker.tick(500_000);
-            }
-            if i % 20_000 == 19_999 {
-                drop(worker);
-                worker = store.worker(0);
             }
         }
         if million == WARM_MILLIONS {

@@ -28,8 +28,8 @@ const KEY_LEN: usize = 24;
 const WARM_MILLIONS: u64 = 3;
 /// What resident memory may grow by afterwards, bytes.
 const LEAK_MAX: u64 = 4 * MIB;
-/// Operations between two handles of a worker.
-const HANDLE_OPS: u64 = 4096;
+/// Operations between two looks at whether the store is full.
+const ROUND_OPS: u64 = 4096;
 /// Longest value of a replay, bytes.
 const VALUE_LEN_MAX: usize = 1 << 20;
 
@@ -100,11 +100,6 @@ fn replay(heap_mib: u64, scale: f64, path: &str, sets: &[String]) {
                 store.set_now_ms(store.now_ms() + 1);
                 worker.tick(20_000);
             }
-            if i % 8192 == 0 {
-                // The test host notes every batch of a worker.
-                drop(worker);
-                worker = store.worker(0);
-            }
             let key = key_of(u64::from(*id));
             if worker.run(Op::get(&key)).status == Status::MISS {
                 misses += u64::from(i >= half);
@@ -130,12 +125,11 @@ fn put(worker: &mut StoreWorker<'_>, i: u64, value: &[u8]) {
     assert_eq!(worker.run(Op::store(&key_of(i), value)).status, Status::OK);
 }
 
-/// Lets the process take what it takes itself, beside any store: its code, and what the
-/// test host notes of each operation until a worker's handle goes.
+/// Lets the process take what it takes itself, beside any store.
 fn warm_up(value: &[u8]) {
     let store = store(r#"{"heap_size":"16MB","hugepage":"none"}"#);
     let mut worker = store.worker(0);
-    for i in 0..HANDLE_OPS {
+    for i in 0..ROUND_OPS {
         put(&mut worker, i, value);
     }
     number(&mut worker, "", "items");
@@ -156,14 +150,12 @@ fn memory(heap_mib: u64, only: usize) {
         let mut worker = store.worker(0);
         let mut i = 0;
         while number(&mut worker, "", "evictions") == 0 {
-            for _ in 0..HANDLE_OPS {
+            for _ in 0..ROUND_OPS {
                 put(&mut worker, i, &value);
                 i += 1;
             }
             store.set_now_ms(store.now_ms() + 20);
             worker.tick(1_000_000);
-            drop(worker);
-            worker = store.worker(0);
         }
         let items = number(&mut worker, "", "items");
         let used = number(&mut worker, "", "memory_used_bytes");
@@ -202,8 +194,6 @@ fn shift(heap_mib: u64) {
             if i % 8192 == 8191 {
                 store.set_now_ms(store.now_ms() + 20);
                 worker.tick(1_000_000);
-                drop(worker);
-                worker = store.worker(0);
             }
         }
         let items = number(&mut worker, "", "items");
@@ -239,11 +229,6 @@ fn flat(millions: u64) {
             if i % 1000 == 0 {
                 store.set_now_ms(store.now_ms() + 20);
                 worker.tick(500_000);
-            }
-            // The test host keeps a few kilobytes of each handle of a worker.
-            if i % 65_536 == 65_535 {
-                drop(worker);
-                worker = store.worker(0);
             }
         }
         if million == WARM_MILLIONS {
