@@ -33,7 +33,7 @@ const VALUE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789a
 
 /// Command lines by name; `K` is a random key with a text, `N` one with a number, `F` a key that
 /// no other command uses, `V` a value of 64 bytes.
-const SHAPES: [(&str, &str); 41] = [
+const SHAPES: [(&str, &str); 42] = [
     ("PING", "PING"),
     ("ECHO", "ECHO V"),
     ("GET", "GET K"),
@@ -51,6 +51,7 @@ const SHAPES: [(&str, &str); 41] = [
     ("STRLEN", "STRLEN K"),
     ("GETRANGE", "GETRANGE K 8 23"),
     ("SETRANGE", "SETRANGE K 8 abcdefgh"),
+    ("LCS", "LCS K K"),
     ("INCR", "INCR N"),
     ("DECR", "DECR N"),
     ("INCRBY", "INCRBY N 7"),
