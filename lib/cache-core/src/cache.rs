@@ -14,7 +14,7 @@ use crate::policy::{self, Policy};
 use crate::sample::Samples;
 use crate::segment::Segments;
 use crate::segment::state::State;
-use crate::stats::{GroupOccupancy, Stats, WorkerCounters};
+use crate::stats::{Count, GroupOccupancy, Stats, WorkerCounters};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::table::Index;
 use crate::table::buckets::Table;
@@ -293,6 +293,12 @@ impl Shared {
             .clamp(3, 64);
         // A merge frees nothing until it has walked all its segments twice.
         base + self.policy.merge_width() as u64 / 2
+    }
+
+    /// Workers that have ever stored an item: handles may be there that never do.
+    pub(crate) fn writers(&self) -> u64 {
+        let writers = self.counters.iter().filter(|worker| worker.get(Count::inserted) > 0);
+        (writers.count() as u64).max(1)
     }
 
     /// Keeps at least `wanted` segments ahead for a while.

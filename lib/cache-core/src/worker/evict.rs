@@ -175,7 +175,7 @@ impl Worker {
             // What is freed within a sweep comes back after it, so a sweep must find
             // what it takes; others sweep as well. Known before the heap is full.
             let shared = &*self.shared;
-            let sweeps = 2 * shared.plan.config.workers as u64;
+            let sweeps = 2 * shared.writers();
             shared.raise_spare(shared.spare_min() + u64::from(taken) * sweeps);
         }
         Some(segment)
