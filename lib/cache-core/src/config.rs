@@ -263,13 +263,14 @@ impl Plan {
         }
         let size = match config.segment_size {
             Some(size) => size,
-            // 2048 segments (the hit ratio is flat from 256 on, and what stands
-            // half empty shrinks with them), of 512 KiB at most unless that
-            // would make more than 16384; the longest key fits from 32 MiB on.
+            // 4096 segments (the hit ratio is flat from 256 on; what is kept free,
+            // stands half empty or ends a large value shrinks with them), of 256 KiB
+            // at most unless that would make more than 16384; the longest key fits
+            // from 32 MiB on.
             None => {
-                let most = (heap / 16_384).next_power_of_two().max(512 << 10);
+                let most = (heap / 16_384).next_power_of_two().max(256 << 10);
                 let (parts, least) =
-                    if heap >= 32 << 20 { (2048, 128 << 10) } else { (512, SEGMENT_SIZE_MIN) };
+                    if heap >= 32 << 20 { (4096, 128 << 10) } else { (512, SEGMENT_SIZE_MIN) };
                 (heap / parts).next_power_of_two().clamp(least, most.min(SEGMENT_SIZE_MAX))
             }
         };

@@ -16,7 +16,7 @@ pub struct Settings {
     pub heap_size: ByteSize,
     /// What heap_size may be raised to without a restart; costs addresses, and memory only then. Default: heap_size.
     pub heap_size_max: Option<ByteSize>,
-    /// Bytes of a segment, a power of two. Default: a 2048th of the heap, 128 to 512 KiB.
+    /// Bytes of a segment, a power of two. Default: a 4096th of the heap, 128 to 256 KiB.
     pub segment_size: Option<ByteSize>,
     /// Longest value.
     pub max_value_size: ByteSize,

@@ -1,7 +1,7 @@
 //! Memory per item beyond key and value, from the process's resident memory.
 
 use crate::args::{Args, rss_bytes};
-use cache_core::{Cache, Config, Meta, Store};
+use cache_core::{Cache, Config, Meta, STATE_NAMES, Stats, Store};
 
 pub(crate) fn run(args: &mut Args) -> Result<(), String> {
     let json = args.flag("--json");
@@ -65,7 +65,7 @@ fn measure(
         );
     } else {
         println!(
-            "heap {:>5} MiB value {value_len:>5}{}: {:>9} items, overhead {partly:.1} B a third full, {full:.1} B after {turnovers} turnovers; rss {:.1} MiB, {:.1} % of the heap; table {:.1} MiB at load {:.3}, ghosts {:.1} MiB; accounted {:.1} MiB, refused {refused}, no_memory {}",
+            "heap {:>5} MiB value {value_len:>5}{}: {:>9} items, overhead {partly:.1} B a third full, {full:.1} B after {turnovers} turnovers; rss {:.1} MiB, {:.1} % of the heap; table {:.1} MiB at load {:.3}, ghosts {:.1} MiB; accounted {:.1} MiB, segments not full {:?}, refused {refused}, no_memory {}",
             heap >> 20,
             if ttl { " ttl" } else { "" },
             stats.items,
@@ -75,6 +75,7 @@ fn measure(
             stats.items as f64 / stats.table_slots as f64,
             stats.ghost_bytes as f64 / (1 << 20) as f64,
             accounted as f64 / (1 << 20) as f64,
+            not_full(&stats),
             stats.counters.no_memory,
         );
     }
@@ -83,4 +84,10 @@ fn measure(
 
 fn per_item(cache: &Cache, empty: u64, payload: usize) -> f64 {
     (rss_bytes().saturating_sub(empty)) as f64 / cache.len().max(1) as f64 - payload as f64
+}
+
+/// How many segments there are in each state but the full ones and those without memory.
+fn not_full(stats: &Stats) -> Vec<(&'static str, u32)> {
+    let all = STATE_NAMES.iter().copied().zip(stats.segments_by_state);
+    all.filter(|(name, n)| *n > 0 && !matches!(*name, "absent" | "sealed")).collect()
 }
