@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 /// Keys that each rival may hold.
 const KEYS_MAX: usize = 2048;
-/// One key for so many bytes of the heap: 0.4 % of a small heap at most.
-const HEAP_BYTES_PER_KEY: usize = 32 << 10;
+/// One key for so many bytes of the heap: 0.75 % of a small heap at most.
+const HEAP_BYTES_PER_KEY: usize = 16 << 10;
 /// Memory of a key in both rivals, ghosts included.
 const KEY_BYTES: usize = 120;
 /// Heaps below this have no duel, in bytes.
