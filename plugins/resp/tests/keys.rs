@@ -2,6 +2,8 @@
 
 mod common;
 use common::{command, expect, host, script};
+use crucible_plugin_testkit::{ModelBackend, TestHost};
+use crucible_resp::Resp;
 
 #[test]
 fn expire_conditions_hold() {
@@ -163,4 +165,41 @@ fn the_idle_time_is_the_stores_and_asking_for_it_is_no_use() {
     expect(&conn, "GET k", "$1 v");
     expect(&conn, "OBJECT IDLETIME k", ":0");
     expect(&conn, "OBJECT IDLETIME none", "$-1");
+}
+
+#[test]
+fn reads_of_a_client_that_asked_not_to_touch_leave_the_idle_time_alone() {
+    let (host, resp) = host("{}", "{}");
+    let conn = host.connect(resp);
+    expect(&conn, "SET k v", "+OK");
+    expect(&conn, "CLIENT NO-TOUCH maybe", "-ERR syntax error");
+    expect(&conn, "CLIENT NO-TOUCH ON", "+OK");
+    host.advance_ms(61_000);
+    expect(&conn, "GET k", "$1 v");
+    expect(&conn, "MGET k k", "*2 $1 v $1 v");
+    expect(&conn, "OBJECT IDLETIME k", ":61");
+    expect(&conn, "CLIENT NO-TOUCH OFF", "+OK");
+    expect(&conn, "GET k", "$1 v");
+    expect(&conn, "OBJECT IDLETIME k", ":0");
+}
+
+#[test]
+fn the_gets_of_pipelines_and_of_many_connections_are_looked_up_as_one_batch() {
+    let host = TestHost::new();
+    let store = host.backend::<ModelBackend>("{}");
+    let resp = host.protocol::<Resp>("{}", store);
+    let conns: Vec<_> = (0..3).map(|_| host.connect(resp)).collect();
+    expect(&conns[0], "SET k v", "+OK");
+    let _set = host.take_batches(store);
+    for conn in &conns {
+        conn.queue(&command("GET k").repeat(16));
+    }
+    host.sweep();
+    assert_eq!(host.take_batches(store), [3 * 16]);
+    for conn in &conns {
+        assert_eq!(conn.take_output(), common::reply("$1 v").repeat(16));
+    }
+    conns[0].queue(&command("MGET k none k"));
+    host.sweep();
+    assert_eq!(host.take_batches(store), [3]);
 }
