@@ -551,14 +551,25 @@ fn metrics_are_served_while_the_run_goes_on() {
     child.wait().unwrap();
 }
 
+/// Replies without a stamp may come before the kernel has begun to stamp, and never after.
+fn stamps_begin_once(ran: &Ran) {
+    let mut begun = false;
+    for interval in ran.lines.iter().filter(|line| line["kind"] == "interval") {
+        let count = |name: &str| interval[name].as_u64().unwrap();
+        assert!(!begun || count("unstamped") == 0, "a stamp was lost: {interval}");
+        begun |= count("responses") > 0 && count("unstamped") == 0;
+    }
+}
+
 #[test]
 fn the_kernels_clock_measures_every_reply_and_never_more_than_the_generators() {
     // Deep and shallow, small and in many receives, closed and open.
     for more in [&["-P", "8"][..], &["-d", "20000"], &["--rate", "400"], &["--protocol", "resp3"]] {
-        let arguments = [&["--timestamps", "kernel", "--verify", "content"], more].concat();
+        let asked = ["--timestamps", "kernel", "--verify", "content", "--interval", "50ms"];
         let stamped = || {
-            let ran = run_short(&server(Fault::None), &arguments);
+            let ran = run_short(&server(Fault::None), &[&asked[..], more].concat());
             assert_eq!(ran.code, 0, "{more:?}: {}", ran.said);
+            stamps_begin_once(&ran);
             ran
         };
         // The kernel begins to stamp when one of its own threads gets to it, some time after it was

@@ -449,25 +449,17 @@ def binary_is_not_taken_where_text_alone_is(host, changed, plain):
 
 @case("memcache", "watch_queue_bytes_max", 1024)
 def a_slow_watcher_misses_lines_at_this_length(host, changed, plain):
-    def skipped(listener):
+    def stat(listener, name, group=b""):
         with host.wire(listener) as wire:
-            wire.send(b"stats\r\n")
-            line, found = b"", 0
-            while line != b"END":
-                line = wire.line()
-                if line.startswith(b"STAT log_watcher_skipped "):
-                    found = int(line.split()[2])
-        return found
+            wire.send(b"stats" + group + b"\r\n")
+            lines = iter(wire.line, b"END")
+            return {line.split()[1]: int(line.split()[2]) for line in lines if name in line}[name]
+
+    def skipped(listener):
+        return stat(listener, b"log_watcher_skipped")
 
     def log_size(listener):
-        with host.wire(listener) as wire:
-            wire.send(b"stats settings\r\n")
-            line, found = b"", None
-            while line != b"END":
-                line = wire.line()
-                if line.startswith(b"STAT watcher_logbuf_size "):
-                    found = int(line.split()[2])
-        return found
+        return stat(listener, b"watcher_logbuf_size", b" settings")
 
     def watch(listener):
         """One round of the event loop has lines of more bytes than the smaller queue takes."""
