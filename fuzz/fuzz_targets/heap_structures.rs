@@ -1,7 +1,6 @@
 //! The case `heap_structures` under libFuzzer.
 #![no_main]
 
-use crucible_fuzz as _;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| crucible_fuzz_cases::run("heap_structures", bytes));
