@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cache-bench speed  [--items N] [--value BYTES] [--alpha A] [--threads T] [--policy P]
-//!                    [--seconds S] [--peers] [--json]
+//!                    [--ops N] [--rounds R] [--pages none|transparent|2m] [--prefault]
+//!                    [--peers] [--json]
 //! cache-bench memory [--heap SIZE] [--value BYTES] [--ttl] [--json]
 //! cache-bench tail   [--heap SIZE] [--value BYTES] [--json]
 //! cache-bench replay TRACE.. [--policy P,..] [--fraction F,..] [--heap SIZE,..] [--scale X]

@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::zipf::{Rng, Zipf};
-use cache_core::{Cache, Config, PolicyKind, Store, Worker};
+use cache_core::{Cache, Config, HugePages, PolicyKind, Store, Worker};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ struct Plan {
     policy: PolicyKind,
     ops: usize,
     rounds: usize,
+    huge_pages: HugePages,
+    prefault: bool,
     choices: Vec<u32>,
 }
 
@@ -53,6 +55,13 @@ pub(crate) fn run(args: &mut Args) -> Result<(), String> {
     let policy = args.value("--policy", PolicyKind::S3Fifo)?;
     let ops = args.value("--ops", 2_000_000usize)?;
     let rounds = args.value("--rounds", 5usize)?;
+    let huge_pages = match args.value("--pages", "transparent".to_owned())?.as_str() {
+        "none" => HugePages::None,
+        "transparent" => HugePages::Transparent,
+        "2m" => HugePages::Size2M,
+        other => return Err(format!("--pages {other}: use none, transparent or 2m")),
+    };
+    let prefault = args.flag("--prefault");
     args.rest()?;
     let mut rng = Rng::new(9);
     let zipf = (alpha > 0.0).then(|| Zipf::new(items as usize, alpha));
@@ -63,7 +72,7 @@ pub(crate) fn run(args: &mut Args) -> Result<(), String> {
         })
         .collect();
     drop(zipf);
-    let plan = Plan { items, value_len, policy, ops, rounds, choices };
+    let plan = Plan { items, value_len, policy, ops, rounds, huge_pages, prefault, choices };
     let mut rows = ours(&plan, threads)?;
     if peers {
         rows.extend(quick(&plan));
@@ -94,8 +103,15 @@ fn ours(plan: &Plan, threads: usize) -> Result<Vec<(String, f64)>, String> {
     let heap = plan.items as usize * (KEY_LEN + plan.value_len + 24)
         + (plan.ops * (plan.value_len + 40)) * 4
         + (64 << 20);
-    let config = Config { policy: plan.policy, workers: threads, ..Config::new(heap) };
+    let config = Config {
+        policy: plan.policy,
+        workers: threads,
+        huge_pages: plan.huge_pages,
+        prefault: plan.prefault,
+        ..Config::new(heap)
+    };
     let cache = Cache::new(config).map_err(|e| e.to_string())?;
+    cache.notes().iter().for_each(|note| eprintln!("cache-bench: {note}"));
     let mut rows = Vec::new();
     let mut worker = cache.worker(0).map_err(|e| e.to_string())?;
     let begin = cpu_ns();
@@ -135,8 +151,8 @@ fn ours(plan: &Plan, threads: usize) -> Result<Vec<(String, f64)>, String> {
                 worker.enter(1000);
                 for i in chunk {
                     // The next key depends on the byte that was read (which is
-                    // always the same, but the processor cannot know).
-                    let item = worker.get(&key_of(u64::from(*i) + (last >> 8)));
+                    // always the same, but neither compiler nor processor knows).
+                    let item = worker.get(&key_of(u64::from(*i) + (black_box(last) >> 8)));
                     last = item.and_then(|item| item.value()).map_or(0, |v| u64::from(v[0]));
                 }
             }
