@@ -15,7 +15,7 @@ use crate::sample::Samples;
 use crate::segment::Segments;
 use crate::segment::state::State;
 use crate::stats::{Count, GroupOccupancy, Stats, WorkerCounters};
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::table::Index;
 use crate::table::buckets::Table;
 use crate::worker::Worker;
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     /// Where the next expiry check of segments begins, and when (ms since base).
     pub(crate) expiry_cursor: AtomicU64,
     pub(crate) expiry_checked_ms: AtomicU64,
+    /// Where the next look for dead segments begins.
+    pub(crate) dead_cursor: AtomicU32,
     /// Bytes held by unfinished reservations.
     pub(crate) reserved_bytes: AtomicU64,
     /// Base time of deadlines in unix milliseconds plus one; 0 until the first
@@ -84,7 +86,13 @@ impl Cache {
             plan.config.seed = restored.seed;
         }
         let hasher = KeyHasher::new(plan.config.seed);
-        let segments = Segments::new(plan.segments, plan.segment_shift, hasher.clone(), data);
+        let segments = Segments::new(
+            plan.segments,
+            plan.segment_shift,
+            plan.config.workers,
+            hasher.clone(),
+            data,
+        );
         let mut base_ms = plan.config.now_ms;
         let (mut items, mut bytes) = (0, 0);
         let table = match restored {
@@ -113,6 +121,7 @@ impl Cache {
             spare: AtomicU64::new(0),
             expiry_cursor: AtomicU64::new(0),
             expiry_checked_ms: AtomicU64::new(0),
+            dead_cursor: AtomicU32::new(0),
             reserved_bytes: AtomicU64::new(0),
             base_ms: AtomicU64::new(base_ms.map_or(0, |base| base + 1)),
             life: AtomicU64::new(0),

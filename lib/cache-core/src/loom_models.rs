@@ -4,6 +4,8 @@
 //! the whole cache with segments of 64 bytes, whose memory loom tracks, so that
 //! a read of reused memory fails even if the bytes happen to be right.
 
+mod dead;
+
 use crate::cache::Cache;
 use crate::config::{Config, PolicyKind};
 use crate::epoch::Epochs;

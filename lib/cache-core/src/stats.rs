@@ -69,6 +69,8 @@ counters! {
     segments_evicted,
     /// Segments freed because all their items had expired.
     segments_expired,
+    /// Segments freed because all their items had been replaced or deleted.
+    segments_dead,
     /// Entries moved to a larger hashtable.
     migrated,
     /// Operations repeated because another writer was first.

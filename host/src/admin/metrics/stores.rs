@@ -82,6 +82,7 @@ const KNOWN: &[Known] = &[
     known("no_memory", "crucible_store_refused_writes"),
     by("segments_evicted", "crucible_store_freed_segments", "cause", "eviction"),
     by("segments_expired", "crucible_store_freed_segments", "cause", "expiry"),
+    by("segments_dead", "crucible_store_freed_segments", "cause", "replacement"),
     by("memory_used_bytes", "crucible_store_memory_bytes", "kind", "used"),
     by("memory_limit_bytes", "crucible_store_memory_bytes", "kind", "limit"),
     by("item_bytes", "crucible_store_memory_bytes", "kind", "items"),

@@ -13,20 +13,24 @@
 //! saw every worker pass a quiescent point and no pin left.
 #![allow(unsafe_code)]
 
+mod dead;
 pub(crate) mod item;
 pub(crate) mod last_use;
 mod pool;
 mod saved;
 pub(crate) mod state;
+mod warm;
 
 use crate::hash::{KeyHash, KeyHasher};
 use crate::memory::Region;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::table::Locate;
+use dead::Dead;
 use item::{GUARD_BYTES, Header};
 use last_use::LastUse;
 pub(crate) use saved::Record;
 use state::{State, Word};
+use warm::Warm;
 
 /// Marks the end of a chain.
 pub(crate) const NO_SEGMENT: u32 = u32::MAX;
@@ -82,9 +86,13 @@ pub(crate) struct Segments {
     retired: AtomicU32,
     /// No segment before this one is Absent, as far as is known.
     hint: AtomicU32,
-    /// The segment that was freed last: its memory is the likeliest to be in the
+    /// Segments from this one on have never had memory.
+    reached: AtomicU32,
+    /// The segments that were freed last: their memory is the likeliest to be in the
     /// processor's cache.
-    warm: AtomicU32,
+    warm: Warm,
+    /// How much of each is dead.
+    pub(crate) dead: Dead,
 }
 
 /// Segment counts and the oldest victims, from one pass over the states.
@@ -99,7 +107,13 @@ pub(crate) struct Census {
 }
 
 impl Segments {
-    pub(crate) fn new(count: u32, shift: u32, hasher: KeyHasher, data: Region) -> Self {
+    pub(crate) fn new(
+        count: u32,
+        shift: u32,
+        workers: usize,
+        hasher: KeyHasher,
+        data: Region,
+    ) -> Self {
         debug_assert!(data.len_bytes() > (count as usize) << shift);
         Self {
             data,
@@ -128,7 +142,9 @@ impl Segments {
             free: AtomicU32::new(0),
             retired: AtomicU32::new(0),
             hint: AtomicU32::new(0),
-            warm: AtomicU32::new(0),
+            reached: AtomicU32::new(0),
+            warm: Warm::new(),
+            dead: Dead::new(workers, count),
         }
     }
 
@@ -160,6 +176,7 @@ impl Segments {
     /// Bytes of the tables that describe the segments.
     pub(crate) fn table_bytes(&self) -> usize {
         self.states.len() * (size_of::<u64>() + size_of::<Meta>() + size_of::<u32>())
+            + self.dead.bytes()
     }
 
     #[inline]

@@ -82,6 +82,11 @@ impl Segments {
         self.retired.load(Ordering::Relaxed)
     }
 
+    /// The number of segments that have ever had memory, from the first on.
+    pub(crate) fn reached(&self) -> u32 {
+        self.reached.load(Ordering::Relaxed)
+    }
+
     /// Takes a free segment into a new life as `state` (Open, Held or Part).
     pub(crate) fn take(
         &self,
@@ -137,31 +142,57 @@ impl Segments {
 
     fn take_from(&self, from: State, layer: Layer, group: u8, state: State) -> Option<(u32, Word)> {
         let count = self.count();
-        let hint = if from == State::Free { &self.warm } else { &self.hint };
-        let start = hint.load(Ordering::Relaxed) % count;
+        if from == State::Free {
+            // Lately freed ones first; what is not among them is found by looking.
+            while let Some(id) = self.warm.pop() {
+                if let Some(word) = self.take_this(id, from, layer, group, state) {
+                    return Some((id, word));
+                }
+            }
+        }
+        let start = if from == State::Free { 0 } else { self.hint.load(Ordering::Relaxed) % count };
         for step in 0..count {
             let id = (start + step) % count;
-            let seen = self.word(id);
-            if seen.state() != from {
-                continue;
-            }
-            // Relaxed: uniqueness is all that is asked of it.
-            let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
-            let word = Word::new(seq, group, layer, state);
-            if self.change(id, seen, word) {
-                hint.store(id + 1, Ordering::Relaxed);
-                self.touch_reuse(id);
-                let meta = self.meta(id);
-                debug_assert_eq!(meta.pins.load(Ordering::Relaxed), 0);
-                meta.used.store(0, Ordering::Relaxed);
-                meta.min_deadline.store(u64::MAX, Ordering::Relaxed);
-                meta.max_deadline.store(0, Ordering::Relaxed);
-                meta.sweep_at.store(0, Ordering::Relaxed);
-                meta.next.store(NO_SEGMENT, Ordering::Relaxed);
+            if let Some(word) = self.take_this(id, from, layer, group, state) {
+                if from == State::Absent {
+                    self.hint.store(id + 1, Ordering::Relaxed);
+                    self.reached.fetch_max(id + 1, Ordering::Relaxed);
+                }
                 return Some((id, word));
             }
         }
         None
+    }
+
+    /// Takes one segment, if it is what it should be.
+    #[inline]
+    fn take_this(
+        &self,
+        id: u32,
+        from: State,
+        layer: Layer,
+        group: u8,
+        state: State,
+    ) -> Option<Word> {
+        let seen = self.word(id);
+        if seen.state() != from {
+            return None;
+        }
+        // Relaxed: uniqueness is all that is asked of it.
+        let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
+        let word = Word::new(seq, group, layer, state);
+        if !self.change(id, seen, word) {
+            return None;
+        }
+        self.touch_reuse(id);
+        let meta = self.meta(id);
+        debug_assert_eq!(meta.pins.load(Ordering::Relaxed), 0);
+        meta.used.store(0, Ordering::Relaxed);
+        meta.min_deadline.store(u64::MAX, Ordering::Relaxed);
+        meta.max_deadline.store(0, Ordering::Relaxed);
+        meta.sweep_at.store(0, Ordering::Relaxed);
+        meta.next.store(NO_SEGMENT, Ordering::Relaxed);
+        Some(word)
     }
 
     /// The owner has written its last item (`used` and deadlines are set).
@@ -266,7 +297,7 @@ impl Segments {
     /// there are more than the limit allows.
     fn freed(&self, id: u32) {
         self.free.fetch_add(1, Ordering::Relaxed);
-        self.warm.store(id, Ordering::Relaxed);
+        self.warm.push(id);
         if self.resident.load(Ordering::Relaxed) > self.limit.load(Ordering::Relaxed) {
             self.discard(id);
         }

@@ -39,6 +39,7 @@ impl Segments {
             resident += u32::from(record.word.state() != State::Absent);
         }
         self.resident.store(resident, Ordering::Relaxed);
+        self.reached.store(records.len() as u32, Ordering::Relaxed);
         self.next_seq.store(next_seq, Ordering::Relaxed);
     }
 

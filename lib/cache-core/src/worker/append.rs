@@ -94,9 +94,12 @@ impl Worker {
         }
     }
 
-    /// Takes back room that was not published.
+    /// Takes back room that was not published, or gives it up for dead.
     pub(crate) fn take_back(&self, room: Room) {
-        self.logs.borrow_mut().take_back(&self.shared, room);
+        let taken_back = self.logs.borrow_mut().take_back(&self.shared, room);
+        if !taken_back {
+            self.bury(room.location, room.len);
+        }
     }
 
     /// A chain of segments for an item larger than one; its head is Held.

@@ -186,6 +186,9 @@ impl Worker {
         let segments = &shared.segments;
         // Memory that was let go lately has its pages and may still be in the
         // processor's cache; memory never used costs a fault a page.
+        if segments.free() == 0 && segments.retired() == 0 {
+            self.retire_dead();
+        }
         if segments.free() == 0 && segments.retired() > 0 {
             self.quiesce_if_unlent();
             segments.reclaim(&shared.epochs);
@@ -583,6 +586,7 @@ impl Worker {
                 continue;
             }
             guard.replace(found, |now| now.moved(room.location, count));
+            self.bury(item.location, item.len);
             let grown = (len - item.len) as i64;
             if grown != 0 {
                 self.counters().count_live(guard.life(), 0, grown);

@@ -265,14 +265,16 @@ impl Logs {
         );
     }
 
-    /// Takes back room that was not published, if it is still the last.
-    pub(super) fn take_back(&mut self, shared: &Shared, room: Room) {
+    /// Takes back room that was not published, if it is still the last; whether it was.
+    pub(super) fn take_back(&mut self, shared: &Shared, room: Room) -> bool {
         for place in [room.log, room.log + LOGS] {
             if let Some(open) = &mut self.open[place]
                 && shared.segments.location(open.id, open.at) == room.location + room.len as u64
             {
                 open.at -= room.len;
+                return true;
             }
         }
+        false
     }
 }

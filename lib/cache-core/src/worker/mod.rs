@@ -16,7 +16,8 @@
 //! index in this sweep or claimed its segment, and the item borrows the worker.
 
 mod append;
-mod evict;
+mod bury;
+pub(crate) mod evict;
 pub(crate) mod ghosts;
 pub(crate) mod grow;
 mod iterate;
@@ -258,6 +259,8 @@ impl Worker {
             if word.state() == State::Sealed {
                 segments.retire(id, word, &self.shared.epochs);
             }
+        } else {
+            self.bury(location, len);
         }
     }
 

@@ -71,6 +71,9 @@ impl Worker {
                 continue;
             }
             let meta = shared.segments.meta(id);
+            if self.retire_if_dead(id, word) {
+                continue;
+            }
             if meta.max_deadline.load(Ordering::Relaxed) <= now {
                 self.begin_job(id, word, Purpose::Expire);
             } else if word.group() == ttl::MIXED && meta.sweep_at.load(Ordering::Relaxed) <= now {
