@@ -21,16 +21,18 @@ pub(crate) mod evict;
 pub(crate) mod ghosts;
 pub(crate) mod grow;
 mod iterate;
+mod link;
 mod logs;
 mod read;
 mod reserve;
 mod store;
+mod terms;
 mod tick;
 
 pub use iterate::Cursor;
 pub use read::Sought;
 pub use reserve::{Reservation, ReserveRequest};
-pub use store::{Condition, DeadlineCondition, Edit, Meta, NewValue, Outcome, Status, Store};
+pub use terms::{Condition, DeadlineCondition, Edit, Meta, NewValue, Outcome, Status, Store};
 
 use crate::cache::{Retained, Shared};
 use crate::config::Reason;

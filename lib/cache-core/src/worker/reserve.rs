@@ -19,7 +19,8 @@ use crate::stats::Count;
 use crate::sync::{Ordering, fence};
 use crate::view::{Item, Parts};
 use crate::worker::Worker;
-use crate::worker::store::{Condition, Expect, Leave, Meta, Outcome, Place, Status, Store};
+use crate::worker::link::{Expect, Leave, Place};
+use crate::worker::terms::{Condition, Meta, Outcome, Status, Store};
 use std::sync::Arc;
 
 /// What is to be stored once its value has arrived.

@@ -1,0 +1,226 @@
+//! From a written item to one that the index leads to.
+//!
+//! An item is placed (admitted to a layer, room cut, bytes written) while nothing
+//! leads to it, and linked under its key's stripe, which takes the entry of the item
+//! before in the same step. Called by all writes and by reservations.
+
+use crate::error::Error;
+use crate::hash::KeyHash;
+use crate::segment::item::Header;
+use crate::segment::state::{Layer, Word};
+use crate::stats::Count;
+use crate::sync::Ordering;
+use crate::table::Inserted;
+use crate::table::entry::Entry;
+use crate::ttl;
+use crate::worker::Worker;
+use crate::worker::logs::Room;
+use crate::worker::terms::Store;
+
+/// Where a new item was written, not yet linked.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    Log(Room),
+    Chain(u32, Word),
+    /// A reservation's memory, which stays its own if the link fails.
+    Kept(u64),
+}
+
+/// What must be the key's entry for a link to take place.
+#[derive(Clone, Copy)]
+pub(crate) enum Expect {
+    Anything,
+    Exactly(Option<Entry>),
+}
+
+/// What a link leaves in the entry beside tag, hits and place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    Plain,
+    /// The new item's CAS token is in somebody's hands.
+    Token,
+    /// It is the former item with other meta: if that was read, so was this.
+    Read,
+}
+
+impl Leave {
+    pub(crate) fn of(store: &Store<'_>) -> Self {
+        if store.keep_cas { Leave::Token } else { Leave::Plain }
+    }
+}
+
+impl Worker {
+    /// The layer of a new item, from the entry it replaces or its ghost.
+    pub(crate) fn admit(&self, hash: KeyHash, seen: Option<Entry>) -> Layer {
+        match seen {
+            Some(entry) if self.layer_of(entry.location()) == Layer::Main => Layer::Main,
+            Some(_) => self.shared.policy.admit(false),
+            None => {
+                let ghost = self.shared.ghosts.contains(hash);
+                if ghost {
+                    self.counters().add(Count::ghost_hits, 1);
+                }
+                self.shared.policy.admit(ghost)
+            }
+        }
+    }
+
+    /// Writes a new item, so that it can be linked. What was there stays if no
+    /// memory can be freed.
+    pub(crate) fn place(
+        &self,
+        hash: KeyHash,
+        seen: Option<Entry>,
+        header: &Header,
+        key: &[u8],
+        value: &[&[u8]],
+    ) -> Result<Place, Error> {
+        let layer = self.admit(hash, seen);
+        if header.item_len() > self.shared.segments.capacity() {
+            let (head, word, header) =
+                self.chain_for(layer, *header).ok_or_else(|| self.no_memory(header))?;
+            self.write_chain(head, &header, key, value);
+            return Ok(Place::Chain(head, word));
+        }
+        let room = self
+            .cut(layer, header.item_len(), header.deadline)
+            .ok_or_else(|| self.no_memory(header))?;
+        self.write(room, header, key, value, self.now_s());
+        Ok(Place::Log(room))
+    }
+
+    /// Counts and tells that no memory could be freed for an item.
+    #[cold]
+    pub(crate) fn no_memory(&self, header: &Header) -> Error {
+        self.counters().add(Count::no_memory, 1);
+        Error::NoMemory { len_bytes: header.item_len() }
+    }
+
+    /// A chain for a large item. Its token has its own bytes, because a large
+    /// item that survives stays in place under a new seq.
+    pub(crate) fn chain_for(&self, layer: Layer, header: Header) -> Option<(u32, Word, Header)> {
+        let group = if header.deadline == 0 { ttl::NEVER } else { ttl::MIXED };
+        let mut header = Header { token: Some(header.token.unwrap_or(0)), ..header };
+        let (head, word) = self.take_chain(layer, group, header.item_len())?;
+        let segments = &self.shared.segments;
+        if header.token == Some(0) {
+            header.token = Some(segments.place_token(segments.location(head, 0)));
+        }
+        let meta = segments.meta(head);
+        let deadline = if header.deadline == 0 { u64::MAX } else { header.deadline };
+        meta.min_deadline.store(deadline, Ordering::Relaxed);
+        meta.max_deadline.store(deadline, Ordering::Relaxed);
+        meta.sweep_at.store(deadline, Ordering::Relaxed);
+        Some((head, word, header))
+    }
+
+    /// Links a written item under its key; returns where it is. `None`: the key's
+    /// entry was not as expected, and the item is gone again.
+    pub(crate) fn link(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        place: Place,
+        expect: Expect,
+        leave: Leave,
+    ) -> Option<u64> {
+        self.link_place(hash, key, place, expect, leave, true)
+    }
+
+    /// [`Worker::link`] for memory of a reservation, which keeps it on failure.
+    pub(crate) fn link_kept(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        place: Place,
+        expect: Expect,
+        leave: Leave,
+    ) -> Option<u64> {
+        self.link_place(hash, key, place, expect, leave, false)
+    }
+
+    fn link_place(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        place: Place,
+        expect: Expect,
+        leave: Leave,
+        own_chain: bool,
+    ) -> Option<u64> {
+        let shared = &*self.shared;
+        let location = match place {
+            Place::Log(room) => room.location,
+            Place::Chain(head, _) => shared.segments.location(head, 0),
+            Place::Kept(location) => location,
+        };
+        let guard = shared.index.lock(hash);
+        let found = guard.find(key, &shared.segments);
+        let as_expected = match (expect, found) {
+            (Expect::Anything, _) | (Expect::Exactly(None), None) => true,
+            (Expect::Exactly(Some(seen)), Some(found)) => found.entry.same_item(seen),
+            (Expect::Exactly(_), _) => false,
+        };
+        if !as_expected {
+            drop(guard);
+            match place {
+                Place::Log(room) => self.take_back(room),
+                Place::Chain(head, word) if own_chain => {
+                    shared.segments.retire(head, word, &shared.epochs);
+                }
+                Place::Chain(..) | Place::Kept(_) => {}
+            }
+            return None;
+        }
+        let entry = Entry::new(hash.tag(), 0, location);
+        let entry = if leave == Leave::Token { entry.with_token() } else { entry };
+        let mut inserted = Inserted::Free;
+        let replaced = match found {
+            Some(found) => Some(guard.replace(found, |now| {
+                let entry = entry.with_count(now.count());
+                if leave == Leave::Read && now.was_read() { entry.with_read() } else { entry }
+            })),
+            None => {
+                inserted = guard.insert(entry);
+                None
+            }
+        };
+        let life = guard.life();
+        drop(guard);
+        self.linked(location, life);
+        if let Some(old) = replaced {
+            self.unlinked(old, life, None);
+        }
+        match inserted {
+            Inserted::Free => {}
+            Inserted::Displaced => self.counters().add(Count::displaced, 1),
+            Inserted::Evicted(gone) => self.slot_evicted(gone, life),
+        }
+        if let Place::Chain(head, word) = place {
+            shared.segments.seal(head, word);
+        }
+        if replaced.is_none() {
+            self.think_of_growth();
+        }
+        let len = self.header_at(location).item_len();
+        shared.samples.stored(hash, len);
+        self.pay(len);
+        Some(location)
+    }
+
+    /// Every so many new items, and at every one while the table grows.
+    #[inline]
+    fn think_of_growth(&self) {
+        const EVERY: u32 = 64;
+        let n = self.unchecked.get() + 1;
+        if n >= EVERY {
+            self.unchecked.set(0);
+            self.maintain(8);
+        } else {
+            self.unchecked.set(n);
+            if n.is_multiple_of(4) && self.growing() {
+                self.maintain(8);
+            }
+        }
+    }
+}
