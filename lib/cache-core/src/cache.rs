@@ -270,7 +270,7 @@ impl Shared {
     pub(crate) fn value_len_max(&self) -> usize {
         // Half of the heap at most, so that one value cannot empty the cache.
         let segments =
-            (self.segments.count() as usize).min(self.heap_size() / self.segments.size());
+            (self.segments.count() as usize).min(self.heap_size() >> self.plan.segment_shift);
         let half = (segments / 2).max(1) * self.segments.capacity();
         let chain = PARTS_MAX * self.segments.capacity();
         self.plan.config.max_value_size.min(half - (half / 8).min(1 << 10)).min(chain)

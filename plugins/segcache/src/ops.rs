@@ -57,18 +57,19 @@ fn run_one(worker: &mut Worker, op: &mut Op<'_>, sought: Sought, parts: &mut Par
             }
         };
     }
-    run_other(worker, op, sought.hash(), parts);
+    run_other(worker, op, sought, parts);
 }
 
 /// Everything but a GET without options.
 #[inline(never)]
-fn run_other(worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
+fn run_other(worker: &mut Worker, op: &mut Op<'_>, sought: Sought, parts: &mut Parts) {
+    let hash = sought.hash();
     match op.code() {
         OpCode::NOP => op.set_status(Status::OK),
         OpCode::GET | OpCode::META if !op.raw().opts.has(Opts::SET_EXPIRY) => {
             read(worker, op, hash, parts);
         }
-        OpCode::STORE if store_options(op).is_some() => store(worker, op, hash, parts),
+        OpCode::STORE if store_options(op).is_some() => store(worker, op, sought, parts),
         OpCode::COMMIT => commit(worker, op, parts),
         OpCode::DELETE if delete_condition(op).is_some() => delete(worker, op, parts),
         OpCode::APPEND | OpCode::PREPEND => join(worker, op, hash, parts),
@@ -185,9 +186,9 @@ fn store_options<'a>(op: &Op<'a>) -> Option<Store<'a>> {
     })
 }
 
-fn store(worker: &Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
+fn store(worker: &Worker, op: &mut Op<'_>, sought: Sought, parts: &mut Parts) {
     let Some(options) = store_options(op) else { return op.set_status(Status::INVALID) };
-    let outcome = worker.store.store_hashed(op.key(), hash, &[op.val()], &options);
+    let outcome = worker.store.store_sought(op.key(), sought, &[op.val()], &options);
     answer_store(op, outcome, parts);
 }
 

@@ -72,6 +72,16 @@ impl View {
         }
     }
 
+    /// The entry of a key, if it stands at `spot`.
+    #[inline]
+    fn at(&self, spot: Spot, hash: KeyHash, key: &[u8], items: &impl Locate) -> Option<Found<'_>> {
+        let slot = self.old.slot(spot.0)?;
+        // Acquire: who sees the entry sees the item's bytes.
+        let entry = Entry(slot.load(Ordering::Acquire));
+        (entry.tag() == hash.tag() && items.matches(entry.location(), key))
+            .then_some(Found { slot, entry })
+    }
+
     /// The slot that holds an entry of `hash` for which `accept` says yes. Only
     /// a hit is certain: an entry that moves at this moment may be missed.
     #[inline]
@@ -272,6 +282,18 @@ impl Index {
         scan_table(new, hash, &mut |_| true).map(|found| (Spot::NONE, found.entry.location()))
     }
 
+    /// What stands at a spot that was guessed for this hash, or a new guess.
+    #[inline]
+    pub(crate) fn likely(&self, spot: Spot, hash: KeyHash) -> Option<(Spot, u64)> {
+        if let Some(slot) = self.view().old.slot(spot.0) {
+            let entry = Entry(slot.load(Ordering::Acquire));
+            if entry.tag() == hash.tag() {
+                return Some((spot, entry.location()));
+            }
+        }
+        self.guess(hash)
+    }
+
     /// The entry of a key that may stand at `spot`; searched for if it does not.
     #[inline]
     pub(crate) fn find_at(
@@ -281,14 +303,10 @@ impl Index {
         key: &[u8],
         items: &impl Locate,
     ) -> Option<Found<'_>> {
-        if let Some(slot) = self.view().old.slot(spot.0) {
-            // Acquire: who sees the entry sees the item's bytes.
-            let entry = Entry(slot.load(Ordering::Acquire));
-            if entry.tag() == hash.tag() && items.matches(entry.location(), key) {
-                return Some(Found { slot, entry });
-            }
+        match self.view().at(spot, hash, key, items) {
+            None => self.find(hash, key, items),
+            found => found,
         }
-        self.find(hash, key, items)
     }
 
     /// Takes the key's stripe; only its holder changes which entry the key has.
@@ -510,6 +528,15 @@ impl<'a> KeyGuard<'a> {
     #[inline]
     pub(crate) fn find(&self, key: &[u8], items: &impl Locate) -> Option<Found<'a>> {
         self.find_where(|entry| items.matches(entry.location(), key))
+    }
+
+    /// The entry of `key`, which may stand at `spot`.
+    #[inline]
+    pub(crate) fn find_at(&self, spot: Spot, key: &[u8], items: &impl Locate) -> Option<Found<'a>> {
+        match self.view.at(spot, self.hash, key, items) {
+            None => self.find(key, items),
+            found => found,
+        }
     }
 
     /// Changes an entry found under this guard; `change` sees the latest word.

@@ -10,8 +10,8 @@ use crate::segment::item::Header;
 use crate::segment::state::{Layer, Word};
 use crate::stats::Count;
 use crate::sync::Ordering;
-use crate::table::Inserted;
 use crate::table::entry::Entry;
+use crate::table::{Inserted, Spot};
 use crate::ttl;
 use crate::worker::Worker;
 use crate::worker::logs::Room;
@@ -29,7 +29,8 @@ pub(crate) enum Place {
 /// What must be the key's entry for a link to take place.
 #[derive(Clone, Copy)]
 pub(crate) enum Expect {
-    Anything,
+    /// Whatever it is; it may stand at this spot.
+    Anything(Spot),
     Exactly(Option<Entry>),
 }
 
@@ -50,10 +51,10 @@ impl Leave {
 }
 
 impl Worker {
-    /// The layer of a new item, from the entry it replaces or its ghost.
-    pub(crate) fn admit(&self, hash: KeyHash, seen: Option<Entry>) -> Layer {
+    /// The layer of a new item, from the place of the one it replaces or its ghost.
+    pub(crate) fn admit(&self, hash: KeyHash, seen: Option<u64>) -> Layer {
         match seen {
-            Some(entry) if self.layer_of(entry.location()) == Layer::Main => Layer::Main,
+            Some(location) if self.layer_of(location) == Layer::Main => Layer::Main,
             Some(_) => self.shared.policy.admit(false),
             None => {
                 let ghost = self.shared.ghosts.contains(hash);
@@ -75,7 +76,17 @@ impl Worker {
         key: &[u8],
         value: &[&[u8]],
     ) -> Result<Place, Error> {
-        let layer = self.admit(hash, seen);
+        self.place_in(self.admit(hash, seen.map(Entry::location)), header, key, value)
+    }
+
+    /// [`Worker::place`] in a layer that is known.
+    pub(crate) fn place_in(
+        &self,
+        layer: Layer,
+        header: &Header,
+        key: &[u8],
+        value: &[&[u8]],
+    ) -> Result<Place, Error> {
         if header.item_len() > self.shared.segments.capacity() {
             let (head, word, header) =
                 self.chain_for(layer, *header).ok_or_else(|| self.no_memory(header))?;
@@ -154,10 +165,17 @@ impl Worker {
             Place::Chain(head, _) => shared.segments.location(head, 0),
             Place::Kept(location) => location,
         };
+        let len = match place {
+            Place::Log(room) => room.len,
+            _ => self.header_at(location).item_len(),
+        };
         let guard = shared.index.lock(hash);
-        let found = guard.find(key, &shared.segments);
+        let found = match expect {
+            Expect::Anything(spot) => guard.find_at(spot, key, &shared.segments),
+            Expect::Exactly(_) => guard.find(key, &shared.segments),
+        };
         let as_expected = match (expect, found) {
-            (Expect::Anything, _) | (Expect::Exactly(None), None) => true,
+            (Expect::Anything(_), _) | (Expect::Exactly(None), None) => true,
             (Expect::Exactly(Some(seen)), Some(found)) => found.entry.same_item(seen),
             (Expect::Exactly(_), _) => false,
         };
@@ -187,7 +205,7 @@ impl Worker {
         };
         let life = guard.life();
         drop(guard);
-        self.linked(location, life);
+        self.linked(len, life);
         if let Some(old) = replaced {
             self.unlinked(old, life, None);
         }
@@ -202,7 +220,6 @@ impl Worker {
         if replaced.is_none() {
             self.think_of_growth();
         }
-        let len = self.header_at(location).item_len();
         shared.samples.stored(hash, len);
         self.pay(len);
         Some(location)

@@ -63,7 +63,7 @@ pub(crate) struct Logs {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
     pub(crate) location: u64,
-    pub(super) len: usize,
+    pub(crate) len: usize,
     log: usize,
 }
 

@@ -242,15 +242,23 @@ impl Worker {
         unsafe { self.shared.segments.header(location) }
     }
 
+    /// Bytes of a whole item at a location that was in the index in this sweep.
+    #[inline]
+    #[allow(unsafe_code)]
+    fn item_len_at(&self, location: u64) -> usize {
+        // SAFETY: as for `item_of`.
+        let (header, key, value) = unsafe { self.shared.segments.lens(location) };
+        header + key + value
+    }
+
     /// Books an entry that this worker has just taken out of the index, in a
     /// table of flush life `life`.
     pub(crate) fn unlinked(&self, entry: Entry, life: u64, told: Option<Reason>) {
-        let item = self.item_of(entry);
-        let (location, len) = (entry.location(), item.item_len());
+        let (location, len) = (entry.location(), self.item_len_at(entry.location()));
         self.counters().add(Count::removed, 1);
         self.counters().count_live(life, -1, -(len as i64));
         if let (Some(reason), Some(observer)) = (told, &self.shared.plan.config.observer) {
-            observer(item.key(), reason);
+            observer(self.item_of(entry).key(), reason);
         }
         let segments = &self.shared.segments;
         if segments.offset_of(location) + len > segments.capacity() {
@@ -266,8 +274,7 @@ impl Worker {
         }
     }
 
-    fn linked(&self, location: u64, life: u64) {
-        let len = self.header_at(location).item_len();
+    fn linked(&self, len: usize, life: u64) {
         self.counters().add(Count::inserted, 1);
         self.counters().count_live(life, 1, len as i64);
     }

@@ -25,6 +25,10 @@ impl Sought {
         Self { hash, spot: Spot::NONE }
     }
 
+    pub(crate) fn spot(&self) -> Spot {
+        self.spot
+    }
+
     /// The key's hash.
     #[inline]
     #[must_use]
@@ -164,6 +168,9 @@ impl Worker {
                 for line in 0..AHEAD_LINES {
                     crate::prefetch::line(p.wrapping_add(line * 64));
                 }
+            } else if let Some(ghosts) = self.shared.ghosts.get() {
+                // A key that is not there may be about to be stored.
+                ghosts.prefetch(key.hash);
             }
         }
     }

@@ -17,10 +17,12 @@ use crate::segment::last_use::LastUse;
 use crate::segment::state::{State, Word};
 use crate::stats::Count;
 use crate::sync::{Ordering, fence};
+use crate::table::Spot;
+use crate::table::entry::Entry;
 use crate::view::{Item, Parts};
 use crate::worker::Worker;
 use crate::worker::link::{Expect, Leave, Place};
-use crate::worker::terms::{Condition, Meta, Outcome, Status, Store};
+use crate::worker::terms::{Meta, Outcome, Status, Store};
 use std::sync::Arc;
 
 /// What is to be stored once its value has arrived.
@@ -129,7 +131,7 @@ impl Worker {
             return Err(self.no_memory(&header));
         }
         let seen = shared.index.find(hash, request.key, &shared.segments).map(|found| found.entry);
-        let layer = self.admit(hash, seen);
+        let layer = self.admit(hash, seen.map(Entry::location));
         let (location, word, chain) = if len > shared.segments.capacity() {
             let Some((head, word, with_token)) = self.chain_for(layer, header) else {
                 undo();
@@ -197,11 +199,8 @@ impl Worker {
                 && (written.flagged || header.client_flags == 0)
                 && store.cas.is_none()
                 && self.stands(&reservation);
-            let depends = store.condition != Condition::Always
-                || store.keep_deadline
-                || store.keep_flags
-                || store.want_old;
-            let expect = if depends { Expect::Exactly(seen) } else { Expect::Anything };
+            let expect =
+                if store.depends() { Expect::Exactly(seen) } else { Expect::Anything(Spot::NONE) };
             let linked = if here {
                 self.finish(&mut reservation, &header);
                 self.link_reservation(&mut reservation, hash, &key, expect, Leave::of(store))?

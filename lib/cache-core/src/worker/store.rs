@@ -9,10 +9,12 @@ use crate::error::Error;
 use crate::hash::KeyHash;
 use crate::segment::item::{Header, MARKS_MASK};
 use crate::stats::Count;
+use crate::table::Spot;
 use crate::table::entry::Entry;
 use crate::view::Item;
 use crate::worker::Worker;
 use crate::worker::link::{Expect, Leave};
+use crate::worker::read::Sought;
 use crate::worker::terms::{
     Condition, DeadlineCondition, Edit, Meta, NewValue, Outcome, Status, Store,
 };
@@ -37,11 +39,23 @@ impl Worker {
         store: &Store<'_>,
     ) -> Result<Outcome<'w>, Error> {
         self.auto_enter();
-        let depends = store.condition != Condition::Always
-            || store.keep_deadline
-            || store.keep_flags
-            || store.want_old;
         self.prefetch_for_write(hash);
+        self.store_sought(key, Sought::new(hash), value, store)
+    }
+
+    /// [`Worker::store`] for a key that a batch has looked for.
+    pub fn store_sought<'w>(
+        &'w self,
+        key: &[u8],
+        sought: Sought,
+        value: &[&[u8]],
+        store: &Store<'_>,
+    ) -> Result<Outcome<'w>, Error> {
+        self.auto_enter();
+        let hash = sought.hash();
+        if !store.depends() {
+            return self.put(key, sought, value, store);
+        }
         loop {
             let found = self.shared.index.find(hash, key, &self.shared.segments);
             let old = found.and_then(|found| self.visible(&found));
@@ -65,7 +79,7 @@ impl Worker {
             let header = self.header(key, value.iter().map(|v| v.len()).sum(), &meta, store.cas)?;
             let seen = found.map(|found| found.entry);
             let place = self.place(hash, seen, &header, key, value)?;
-            let expect = if depends { Expect::Exactly(seen) } else { Expect::Anything };
+            let expect = Expect::Exactly(seen);
             if let Some(location) = self.link(hash, key, place, expect, Leave::of(store)) {
                 let cas = self.token_at(location, &header);
                 let old = old.filter(|_| store.want_old).map(Item::with_cas);
@@ -73,6 +87,34 @@ impl Worker {
             }
             self.counters().add(Count::retries, 1);
         }
+    }
+
+    /// A store that takes place whatever there was before. All it wants to know of the
+    /// item before is its layer, so the new one is written while the line of the old
+    /// one is on its way; its key is compared once, under the stripe.
+    fn put<'w>(
+        &'w self,
+        key: &[u8],
+        sought: Sought,
+        value: &[&[u8]],
+        store: &Store<'_>,
+    ) -> Result<Outcome<'w>, Error> {
+        let hash = sought.hash();
+        let header =
+            self.header(key, value.iter().map(|v| v.len()).sum(), &store.meta, store.cas)?;
+        let (index, segments) = (&self.shared.index, &self.shared.segments);
+        let likely = index.likely(sought.spot(), hash);
+        if let Some((_, location)) = likely {
+            crate::prefetch::line(segments.ptr(location));
+        }
+        let layer = self.admit(hash, likely.map(|(_, location)| location));
+        let place = self.place_in(layer, &header, key, value)?;
+        let spot = likely.map_or(Spot::NONE, |(spot, _)| spot);
+        let location = self
+            .link(hash, key, place, Expect::Anything(spot), Leave::of(store))
+            .expect("whatever the entry is, the link takes place");
+        let cas = self.token_at(location, &header);
+        Ok(Outcome { status: Status::Done, old: None, new: None, cas })
     }
 
     /// Removes a key's item.

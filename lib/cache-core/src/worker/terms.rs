@@ -106,6 +106,16 @@ pub struct Store<'a> {
     pub cas: Option<u64>,
 }
 
+impl Store<'_> {
+    /// Whether the item that is there before has a say in it.
+    pub(crate) fn depends(&self) -> bool {
+        self.condition != Condition::Always
+            || self.keep_deadline
+            || self.keep_flags
+            || self.want_old
+    }
+}
+
 /// A new value.
 #[derive(Debug, Clone, Copy)]
 pub enum NewValue<'v> {
