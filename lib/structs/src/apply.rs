@@ -127,11 +127,11 @@ pub fn apply_to(
     out: &mut StructAnswer<'_>,
 ) -> bool {
     debug_assert!(is_of_one_object(call) && object.next_deadline_ms() == 0);
-    match (call.condition, kind_of(call)) {
-        (Condition::ALWAYS | Condition::IF_PRESENT, Some(kind)) => {
-            on_present(kind, call, ctx, object, expires_at_ms, out)
+    match call.condition {
+        Condition::ALWAYS | Condition::IF_PRESENT => {
+            on_present(call, ctx, object, expires_at_ms, out)
         }
-        (Condition::IF_ABSENT, _) => {
+        Condition::IF_ABSENT => {
             out.fail(Status::NOT_STORED);
             true
         }
@@ -187,19 +187,35 @@ fn empty(kind: ItemKind) -> Object {
 /// An operation on a structure that a key holds; false when nothing is left.
 #[inline]
 fn on_present(
-    kind: ItemKind,
     call: &StructCall<'_>,
     ctx: &mut Ctx<'_>,
     object: &mut Object,
     expires_at_ms: &mut u64,
     out: &mut StructAnswer<'_>,
 ) -> bool {
-    if object.kind() != kind {
-        out.fail(Status::WRONG_TYPE);
-        return true;
-    }
-    on_object(object, call, ctx, out);
-    if object.is_empty() {
+    let is_empty = match (object, call.op) {
+        (Object::Hash(object), StructOp(1..=16)) => {
+            hash::run(object, call, ctx, out);
+            object.is_empty()
+        }
+        (Object::List(object), StructOp(32..=44)) => {
+            list::run(object, call, ctx, out);
+            object.is_empty()
+        }
+        (Object::Set(object), StructOp(64..=76)) => {
+            set::run(object, call, ctx, out);
+            object.is_empty()
+        }
+        (Object::ZSet(object), StructOp(96..=107)) => {
+            zset::run(object, call, ctx, out);
+            object.is_empty()
+        }
+        _ => {
+            out.fail(Status::WRONG_TYPE);
+            return true;
+        }
+    };
+    if is_empty {
         out.gone();
         return false;
     }
@@ -244,7 +260,7 @@ fn one(
     if !replaces {
         match &mut slot.held {
             Held::Object(object) => {
-                if !on_present(kind, call, ctx, object, &mut slot.expires_at_ms, out) {
+                if !on_present(call, ctx, object, &mut slot.expires_at_ms, out) {
                     slot.clear();
                 }
                 return;

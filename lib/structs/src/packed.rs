@@ -209,29 +209,36 @@ impl Packed {
     /// every `stride` entries.
     #[inline]
     pub(crate) fn find(&self, bytes: &[u8], stride: usize) -> Option<usize> {
+        match stride {
+            1 => self.find_each::<1>(bytes),
+            2 => self.find_each::<2>(bytes),
+            _ => self.find_each::<3>(bytes),
+        }
+    }
+
+    fn find_each<const STRIDE: usize>(&self, bytes: &[u8]) -> Option<usize> {
         let live = self.live();
         let last = bytes.last().copied();
         let mut at = 0;
-        // Entries still to pass before the next that is looked at.
-        let mut pass = 0;
         while let Some(&head) = live.get(at) {
             let (start, len) = match head {
                 short @ ..0x80 => (at + 1, usize::from(short)),
                 _ => self.span(at),
             };
-            if pass > 0 {
-                pass -= 1;
-            } else {
-                // Names differ in their last byte more often than in others.
-                if len == bytes.len() {
-                    let entry = &live[start..start + len];
-                    if entry.last().copied() == last && entry == bytes {
-                        return Some(at);
-                    }
-                }
-                pass = stride - 1;
+            // Names differ in their last byte more often than in others.
+            if len == bytes.len()
+                && (len == 0 || live.get(start + len - 1).copied() == last)
+                && &live[start..start + len] == bytes
+            {
+                return Some(at);
             }
             at = 2 * start + len - at;
+            for _ in 1..STRIDE {
+                at = match *live.get(at)? {
+                    short @ ..0x80 => at + 2 + usize::from(short),
+                    _ => self.next(at),
+                };
+            }
         }
         None
     }

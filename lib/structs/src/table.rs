@@ -41,6 +41,8 @@ pub(crate) struct Table<V> {
     len: usize,
     /// Heap bytes of the blobs.
     blob_bytes: usize,
+    /// Heap bytes of everything else.
+    frame_bytes: usize,
 }
 
 impl<V: Clone> Clone for Table<V> {
@@ -78,7 +80,7 @@ fn blob(key: &[u8], value: &[u8]) -> Box<[u8]> {
 
 impl<V> Table<V> {
     pub(crate) fn new() -> Self {
-        Self { index: HashTable::new(), chunks: Vec::new(), len: 0, blob_bytes: 0 }
+        Self { index: HashTable::new(), chunks: Vec::new(), len: 0, blob_bytes: 0, frame_bytes: 0 }
     }
 
     #[inline]
@@ -87,14 +89,23 @@ impl<V> Table<V> {
     }
 
     /// Heap bytes.
+    #[inline]
     pub(crate) fn heap_bytes(&self) -> usize {
+        self.frame_bytes + self.blob_bytes
+    }
+
+    /// Counts the index and the chunks, when one of them has another size now.
+    fn count_frame(&mut self) {
+        self.frame_bytes = self.frame();
+    }
+
+    fn frame(&self) -> usize {
         let last = self.chunks.last().map_or(0, Vec::capacity);
         let full = self.chunks.len().saturating_sub(1);
         mem::charge(self.index.allocation_size())
             + mem::of_vec::<Vec<Entry<V>>>(self.chunks.capacity())
             + full * mem::of_vec::<Entry<V>>(CHUNK_LEN)
             + mem::of_vec::<Entry<V>>(last)
-            + self.blob_bytes
     }
 
     #[inline]
@@ -164,7 +175,8 @@ impl<V> Table<V> {
     }
 
     fn insert_entry(&mut self, entry: Entry<V>) -> u32 {
-        if self.index.len() == self.index.capacity() {
+        let is_full = self.index.len() == self.index.capacity();
+        if is_full {
             self.grow();
         }
         let at = self.len as u32;
@@ -175,10 +187,15 @@ impl<V> Table<V> {
             let room = if self.len == 0 { 4 } else { CHUNK_LEN };
             self.chunks.push(Vec::with_capacity(room));
         }
+        let mut grows = is_full;
         if let Some(chunk) = self.chunks.last_mut() {
+            grows |= chunk.is_empty() || chunk.len() == chunk.capacity();
             chunk.push(entry);
         }
         self.len += 1;
+        if grows {
+            self.count_frame();
+        }
         at
     }
 
@@ -232,10 +249,12 @@ impl<V> Table<V> {
         self.len -= 1;
         if self.chunks.last().is_some_and(Vec::is_empty) {
             self.chunks.pop();
+            self.count_frame();
         }
         if self.index.capacity() > 64 && self.len < self.index.capacity() / 8 {
             self.rebuild(self.len * 2);
             self.chunks.shrink_to(self.chunks.len() * 2);
+            self.count_frame();
         }
         (at != last).then_some(last)
     }
@@ -298,6 +317,7 @@ mod tests {
             assert_eq!(copy.blob_bytes, table.blob_bytes);
             let blobs: usize = model.iter().map(|(k, (v, _))| mem::charge(k.len() + v.len())).sum();
             assert_eq!(table.blob_bytes, blobs, "memory is counted exactly");
+            assert_eq!(table.frame_bytes, table.frame(), "and counted when it changes");
         }
     }
 

@@ -40,6 +40,7 @@ impl Answers {
     }
 
     /// Begins an answer, whose status is OK until told otherwise.
+    #[inline]
     pub fn begin(&mut self) -> StructAnswer<'_> {
         let start = self.elements.last().map_or(0, Vec::len);
         StructAnswer {
@@ -190,6 +191,7 @@ impl StructAnswer<'_> {
 
     /// The elements so far.
     #[must_use]
+    #[inline]
     pub fn elements(&self) -> &[Element<'_>] {
         let chunk = self.answers.elements.last().map_or(&[][..], |c| &c[self.start..]);
         // SAFETY: the elements show bytes of `answers`, which is borrowed.
@@ -240,6 +242,7 @@ impl StructAnswer<'_> {
 
     /// True when the key's structure was changed, made or removed.
     #[must_use]
+    #[inline]
     pub fn is_write(&self) -> bool {
         self.bits & (item_bits::CHANGED | item_bits::GONE) != 0
     }
@@ -256,10 +259,12 @@ impl StructAnswer<'_> {
     }
 
     /// Tells what the key holds: kind, CAS token, deadline.
+    #[inline]
     pub fn describe(&mut self, kind: ItemKind, cas: u64, expires_at_ms: u64) {
         (self.kind, self.cas, self.expires_at_ms) = (kind, cas, expires_at_ms);
     }
 
+    #[inline]
     pub(crate) fn finish(self, op: &mut Op<'_>) {
         let elements = self.elements();
         let view = ItemView {

@@ -65,6 +65,7 @@ impl<'b, 'a> Batch<'b, 'a> {
     ///
     /// # Panics
     /// When the operation is none of a structure.
+    #[inline]
     pub fn structure<R>(
         &mut self,
         i: usize,

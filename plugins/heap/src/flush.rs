@@ -63,10 +63,13 @@ impl Store {
     }
 
     /// Frees about `budget` buckets of flushed items; true when there is more.
-    pub(crate) fn dig(&self, worker: &mut Worker, mut budget: u32) -> bool {
-        if !self.graves.any.load(Ordering::Relaxed) {
-            return false;
-        }
+    #[inline]
+    pub(crate) fn dig(&self, worker: &mut Worker, budget: u32) -> bool {
+        self.graves.any.load(Ordering::Relaxed) && self.dig_up(worker, budget)
+    }
+
+    #[inline(never)]
+    fn dig_up(&self, worker: &mut Worker, mut budget: u32) -> bool {
         let Ok(mut queue) = self.graves.queue.try_lock() else { return true };
         while budget > 0 {
             let Some(grave) = queue.front_mut() else {

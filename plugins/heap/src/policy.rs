@@ -119,6 +119,7 @@ impl Store {
 
     /// Makes room for `bytes` more; false when there is nothing left that could
     /// go.
+    #[inline]
     pub(crate) fn make_room(&self, worker: &mut Worker, bytes: i64) -> bool {
         worker.add_up_if_due(self);
         self.dig(worker, DIG_PER_STORE);

@@ -88,6 +88,7 @@ impl Shard {
         self.due_ms.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic inside poisons the whole backend, which then answers INTERNAL.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -130,11 +131,13 @@ pub(crate) struct NoMemory;
 
 impl Locked<'_> {
     /// The entry of a key, expired or not.
+    #[inline]
     pub(crate) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<(Slot, ItemRef)> {
         self.inner.table?.find(hash, |item| item.key() == key)
     }
 
     /// The entry of a key whose time is not over; an expired one is removed.
+    #[inline]
     pub(crate) fn present(
         &mut self,
         worker: &mut Worker,

@@ -142,6 +142,7 @@ impl Store {
     }
 
     /// Bytes that may be charged now.
+    #[inline]
     pub(crate) fn target(&self) -> i64 {
         let limit = self.budget.limit.load(Ordering::Relaxed);
         let pressure = self.budget.pressure.load(Ordering::Relaxed);
@@ -164,6 +165,7 @@ impl Store {
     }
 
     /// Takes a shard; waits for the few stores of whoever holds it.
+    #[inline]
     pub(crate) fn lock(&self, index: usize) -> Locked<'_> {
         let shard = &self.shards[index];
         Locked { store: self, shard, index, inner: shard.lock() }
@@ -178,6 +180,7 @@ impl Store {
     }
 
     /// Bytes charged now; workers may hold back a quantum each.
+    #[inline]
     pub(crate) fn used(&self) -> i64 {
         self.budget.used.load(Ordering::Relaxed)
     }

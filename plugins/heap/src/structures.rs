@@ -144,32 +144,31 @@ fn in_place(
     if item.value_type() == STRING {
         return false;
     }
-    let before = item.owned_bytes();
-    let Some(mut object) = item.take_object() else { return false };
-    if object.next_deadline_ms() != 0 {
-        item.put_object(object);
-        return false;
-    }
-    let mut at_ms = item.expires_at_ms();
+    let had_ms = item.expires_at_ms();
+    let mut at_ms = had_ms;
     let mut ctx = ctx_of(store, worker);
-    let stays = structs::apply_to(call, &mut ctx, &mut object, &mut at_ms, out);
-    let item = if stays && at_ms == item.expires_at_ms() {
+    let stays = item.with_object(|object| {
+        let is_simple = object.next_deadline_ms() == 0;
+        is_simple.then(|| structs::apply_to(call, &mut ctx, object, &mut at_ms, out))
+    });
+    let Some(Some(stays)) = stays else { return false };
+    let item = if stays && at_ms == had_ms {
+        // Whatever changes nothing leaves its memory as it is, too.
         if out.is_write() {
-            item.put_object(object);
-            let grown = item.owned_bytes() - before;
+            let grown = item.count_object();
             if grown != 0 {
                 shard.charge_owned(worker, item, grown);
             }
             shard.renumber(item);
             item.set_accessed(worker.access_step());
-        } else {
-            // Whatever changes nothing leaves its memory as it is, too.
-            item.put_unchanged(object, before);
         }
         Some(item)
     } else {
-        shard.charge_owned(worker, item, -before);
-        let held = if stays { Held::Object(object) } else { Held::Absent };
+        shard.uncharge_object(worker, item);
+        let held = match item.take_object() {
+            Some(object) if stays => Held::Object(object),
+            _ => Held::Absent,
+        };
         let slot = Slot { held, expires_at_ms: at_ms };
         let put = put_back(&mut shard, worker, (call.key, hash), Some(item), slot, out.is_write());
         put.unwrap_or_else(|_| {
