@@ -65,6 +65,23 @@ impl Bump {
         chunks.last().map_or(&[], |c| &raw const c[start..])
     }
 
+    /// The same for a few.
+    #[inline]
+    pub(crate) fn few_elements<const N: usize>(
+        &mut self,
+        elements: [Element<'_>; N],
+    ) -> *const RawElement {
+        let chunks = self.elements.get_mut();
+        let chunk = match chunks.last_mut() {
+            Some(chunk) if chunk.capacity() - chunk.len() >= N => chunk,
+            _ => one_more(chunks, N),
+        };
+        let start = chunk.len();
+        chunk.extend(elements.map(|element| *element.raw()));
+        // The chunk had room, so what was there before stays put.
+        &raw const chunk[start..] as *const RawElement
+    }
+
     /// Forgets everything; keeps one ordinary chunk for reuse.
     pub(crate) fn reset(&mut self) {
         let elements = self.elements.get_mut();
@@ -83,9 +100,36 @@ impl Bump {
     }
 }
 
+#[cold]
+fn one_more(chunks: &mut Vec<Vec<RawElement>>, least: usize) -> &mut Vec<RawElement> {
+    chunks.push(Vec::with_capacity(least.max(CHUNK_ELEMENTS)));
+    chunks.last_mut().expect("pushed a line above")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn elements_stay_put_while_more_are_copied() {
+        let mut bump = Bump::default();
+        for _ in 0..2 {
+            let mut copies = Vec::new();
+            for i in 0..3000 {
+                let few = bump.few_elements([Element::int(i), Element::NIL]);
+                let more = bump.elements([Element::int(-i); 3]);
+                copies.push((few, more.cast::<RawElement>()));
+            }
+            for (i, (few, more)) in (0..).zip(copies) {
+                // SAFETY: copied above, so many, and not reset yet.
+                let (few, more) =
+                    unsafe { (Element::array(few.cast(), 2), Element::array(more.cast(), 3)) };
+                assert_eq!(few, [Element::int(i), Element::NIL]);
+                assert_eq!(more, [Element::int(-i); 3]);
+            }
+            bump.reset();
+        }
+    }
 
     #[test]
     fn copies_stay_put_while_more_is_copied() {

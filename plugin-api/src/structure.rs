@@ -266,8 +266,16 @@ impl<'a> Op<'a> {
         (self.code() == OpCode::STRUCT).then_some(StructOp(self.raw().cookie as u16))
     }
 
+    /// True for a structure operation that changes no key.
+    #[must_use]
+    #[inline]
+    pub fn reads_structure(&self) -> bool {
+        self.struct_op().is_some_and(|what| !what.writes(StructFlags(self.raw().flags)))
+    }
+
     /// What became of the keys.
     #[must_use]
+    #[inline]
     pub fn key_changes(&self) -> KeyChanges {
         KeyChanges(if self.code() == OpCode::STRUCT { self.raw().out.bits } else { 0 })
     }
@@ -304,12 +312,14 @@ impl KeyChanges {
 
     /// The key has got elements that a waiting pop could take.
     #[must_use]
+    #[inline]
     pub fn grew(self) -> bool {
         self.0 & item_bits::GREW != 0
     }
 
     /// The same of the operation's other key ([`Op::other_key`]).
     #[must_use]
+    #[inline]
     pub fn of_other(self) -> Self {
         let bit = |other, own| if self.0 & other != 0 { own } else { 0 };
         Self(

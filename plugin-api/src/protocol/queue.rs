@@ -229,6 +229,18 @@ impl<'a, T> Queue<'a, T> {
         unsafe { Element::array(copy.cast(), copy.len()) }
     }
 
+    /// As [`Queue::elements`], for a few.
+    #[must_use]
+    #[inline]
+    pub fn few_elements<const N: usize>(
+        &mut self,
+        elements: [Element<'a>; N],
+    ) -> &'a [Element<'a>] {
+        let copy = self.bump.few_elements(elements);
+        // SAFETY: as in `elements`.
+        unsafe { Element::array(copy.cast(), N) }
+    }
+
     /// Backend, clock and host.
     #[must_use]
     #[inline]

@@ -1,6 +1,6 @@
 //! From outcomes to bytes: the way of an answer through a connection's modes.
 //!
-//! A value that was found is written at once; everything else goes through [`reply`]. Called by the
+//! A value that was found, and an answer about one element, is written at once; everything else goes through [`reply`]. Called by the
 //! engine once for each ticket, in order.
 
 use crucible_plugin_api::{After, Op, Out, Queue, Status};
@@ -8,6 +8,7 @@ use crucible_plugin_api::{After, Op, Out, Queue, Status};
 use crate::Resp;
 use crate::reply::{self, Cx};
 use crate::session::{Session, mode};
+use crate::structs::direct;
 use crate::ticket::Ticket;
 use crate::worker::Worker;
 use crate::write::{SHORT_LEN_BYTES_MAX, Writer};
@@ -59,6 +60,13 @@ impl Resp {
         }
         let before = out.len();
         let id = worker.id;
+        if let (&Ticket::Structure(shape), [op]) = (&ticket, ops)
+            && direct::answer((self, id), shape, op, &mut Writer::new(out, version))
+        {
+            std::mem::forget(ticket);
+            self.hub.stats.of(id).wrote((out.len() - before) as u64);
+            return After::Done;
+        }
         let mut cx = Cx { resp: self, worker, session, queue, followed_up: false };
         let after = reply::answer(&mut cx, ticket, ops, &mut Writer::new(out, version));
         self.hub.stats.of(id).wrote((out.len() - before) as u64);

@@ -50,6 +50,7 @@ use crate::hub::{Hub, attention};
 use crate::names::Names;
 use crate::session::{Session, mode};
 use crate::settings::Settings;
+use crate::structs::direct;
 use crate::table::{Cmd, Need};
 use crate::ticket::Ticket;
 use crate::timing::{TIMED_EVERY, Timing};
@@ -192,6 +193,7 @@ impl Protocol for Resp {
         Worker {
             id: id as usize,
             service: service.clone(),
+            has_short_way: self.names.is_none() && direct::are_served(caps),
             parser: None,
             latest: 0,
             random_cursor: 0,

@@ -17,6 +17,7 @@ use crate::gate::{Gate, runs_now};
 use crate::hub::attention;
 use crate::hub::stats::WorkerStats;
 use crate::session::{Owned, Session, mode};
+use crate::structs::direct;
 use crate::table::{Cmd, arity_fits, flag};
 use crate::ticket::Ticket;
 use crate::watch::may_take_long;
@@ -97,8 +98,11 @@ impl Resp {
         let limits = self.limits(session);
         let plain = self.is_plain(session);
         let mut consumed = 0;
+        // The caller has looked for plain commands at the start of the input.
+        let mut is_start = true;
         loop {
-            if plain && !parser.is_partial() {
+            let was_looked_at = std::mem::take(&mut is_start);
+            if plain && !was_looked_at && !parser.is_partial() {
                 consumed += self.plain(worker, &input[consumed..], queue);
                 if queue.should_stop() {
                     return Parsed::stopped(consumed);
@@ -179,8 +183,8 @@ impl Resp {
             && self.hub.live.bulk_len_bytes_max() as usize >= plain::BULK_LEN_BYTES_MAX
     }
 
-    /// Takes plain GETs and SETs from the start of `input`, as long as there are any and the round
-    /// has room; returns how many bytes they were.
+    /// Takes plain GETs and SETs, and commands about one element of a structure, from the start of
+    /// `input`, as long as there are any and the round has room; returns how many bytes they were.
     #[inline]
     fn plain<'a>(
         &self,
@@ -189,7 +193,21 @@ impl Resp {
         queue: &mut Queue<'a, Ticket>,
     ) -> usize {
         let (mut consumed, mut gets, mut sets) = (0, 0, 0);
-        while let Some((request, len)) = plain::read(&input[consumed..]) {
+        loop {
+            let Some((request, len)) = plain::read(&input[consumed..]) else {
+                if worker.has_short_way
+                    && let Some((command, len)) = direct::push(&input[consumed..], queue)
+                {
+                    consumed += len;
+                    worker.latest = command as u8;
+                    self.hub.stats.of(worker.id).called(command);
+                    if queue.should_stop() {
+                        break;
+                    }
+                    continue;
+                }
+                break;
+            };
             consumed += len;
             match request {
                 Plain::Get { key } => {

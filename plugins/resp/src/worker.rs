@@ -14,6 +14,9 @@ pub struct Worker {
     pub id: usize,
     /// Store, clock and host.
     pub service: Service,
+    /// Whether commands about one element of a structure go the short way: the backend has them all,
+    /// and the listener calls them by their names.
+    pub has_short_way: bool,
     /// Shared by connections that begin a command; none while one of them uses it.
     pub parser: Option<Box<Parser>>,
     /// The latest command that was parsed, by row.

@@ -195,6 +195,10 @@ impl<'s, S: Sink + ?Sized> Writer<'s, S> {
     /// An integer.
     #[inline]
     pub fn int(&mut self, n: i64) {
+        // Most answers are 0 or 1.
+        if let digit @ 0..10 = n {
+            return self.sink.put(&[b':', b'0' + digit as u8, b'\r', b'\n']);
+        }
         self.number(b':', n.unsigned_abs(), n < 0);
     }
 
@@ -285,6 +289,18 @@ impl<'s, S: Sink + ?Sized> Writer<'s, S> {
 
     /// A floating point number; RESP2 gets a bulk string.
     pub fn double(&mut self, value: f64) {
+        // Whole numbers of at most four digits, which are their own text.
+        if self.version == Version::Resp2
+            && value.abs() < 10_000.0
+            && value.trunc() == value
+            && !(value == 0.0 && value.is_sign_negative())
+        {
+            let mut buf = [0; HEADER_LEN_BYTES_MAX];
+            let n = value as i64;
+            // A header without its kind and its line end is a number.
+            let at = header(&mut buf, b':', n.unsigned_abs(), n < 0) + 1;
+            return self.short(&buf[at..HEADER_LEN_BYTES_MAX - 2]);
+        }
         let text = crate::number::score_text(value);
         match self.version {
             Version::Resp2 => self.bulk(text.as_bytes()),

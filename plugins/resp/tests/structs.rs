@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{expect, host};
+use common::{command, expect, host};
 use crucible_plugin_testkit::{Conn, HostOptions, ModelBackend, Peer, TestHost};
 use crucible_resp::Resp;
 
@@ -75,6 +75,63 @@ fn a_pipeline_answers_as_its_commands_alone() {
         wrong.extend(difference(script[0].command, &conn.ask(sent.as_bytes()), &wanted));
     }
     assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Commands about one element, in order and out of it. As arrays they go the short way through the
+/// parser, as lines the long one.
+const ABOUT_ONE_ELEMENT: &str = "HSET h f 1|HSET h f 2|hset h g x|HGET h f|hGeT h none|HGET none f|HLEN h|\
+    HLEN none|HEXISTS h f|HSTRLEN h g|HINCRBY h f 5|HINCRBY h g 5|HINCRBY h f x|HINCRBY h f 01|\
+    HINCRBY h f 9223372036854775807|HDEL h f|HDEL h f|HDEL h g|HLEN h|HSET h f|HGET h|HGET h a b|\
+    HSET h a 1 b 2|LPUSH l a|RPUSH l b|LPUSH l -1|LLEN l|LPOP l|RPOP l|LPOP l|LPOP l|LPOP l 1|LLEN l|\
+    SADD s a|SADD s a|SADD s 12|SISMEMBER s a|SISMEMBER s b|SISMEMBER none b|SCARD s|SREM s a|\
+    SREM s a|SPOP s|SPOP s|SPOP s x|ZADD z 1 a|ZADD z 1.5 b|ZADD z 2 a|ZADD z inf c|ZADD z nan d|\
+    ZADD z nx d|ZADD z xx 1|ZADD z x d|ZINCRBY z 2 a|ZINCRBY z -inf c|ZINCRBY z x a|ZSCORE z a|\
+    ZSCORE z b|ZSCORE z c|ZSCORE z none|ZSCORE none a|ZADD z 12345 e|ZSCORE z e|ZADD z -7 f|\
+    ZSCORE z f|ZADD z -0 g|ZSCORE z g|ZADD z 10000 h|ZSCORE z h|ZRANK z a|ZREVRANK z a|ZRANK z none|\
+    ZRANK none a|ZCARD z|ZPOPMIN z|ZPOPMAX z|ZREM z a|ZREM z a|ZPOPMIN none|SET t x|HGET t f|HSET t f 1|\
+    LPUSH t a|LPOP t|SADD t a|SISMEMBER t a|ZADD t 1 a|ZSCORE t a|ZRANK t a|SCARD t|HLEN t|GET h|\
+    LPUSH h a|ZADD s 1 a|HGET l f|SCARD|SCARD a b|TYPE z|HGETALL h";
+
+#[test]
+fn a_command_about_one_element_answers_the_same_as_an_array_and_as_a_line() {
+    let mut wrong = Vec::new();
+    for version in [2, 3] {
+        let (hosts, conns): (Vec<_>, Vec<_>) = (0..2)
+            .map(|_| {
+                let (host, resp) = host("{}", "{}");
+                let conn = host.connect(resp);
+                hello(&conn, version);
+                (host, conn)
+            })
+            .unzip();
+        let mut pipelines = [Vec::new(), Vec::new()];
+        for line in ABOUT_ONE_ELEMENT.split('|') {
+            let forms = [command(line), format!("{line}\r\n").into_bytes()];
+            let [array, wanted] = [0, 1].map(|form| conns[form].ask(&forms[form]));
+            wrong.extend(difference(&format!("RESP{version}: {line}"), &array, &wanted));
+            pipelines[0].extend(forms[0].clone());
+            pipelines[1].extend(forms[1].clone());
+        }
+        let [array, line] = [0, 1].map(|form| {
+            conns[form].expect(b"FLUSHALL\r\n", b"+OK\r\n");
+            conns[form].ask(&pipelines[form])
+        });
+        wrong.extend(difference(&format!("RESP{version}: all at once"), &array, &line));
+        drop(hosts);
+    }
+    assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_waits_for_an_element_gets_one_that_was_pushed_the_short_way() {
+    let (host, resp) = host("{}", "{}");
+    let (waits, pushes) = (host.connect(resp), host.connect(resp));
+    waits.send(&command("BLPOP l 0"));
+    pushes.expect(&command("RPUSH l v"), b":1\r\n");
+    waits.expect(&[], b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n");
+    waits.send(&command("BZPOPMIN z 0"));
+    pushes.expect(&command("ZADD z 1 v"), b":1\r\n");
+    waits.expect(&[], b"*3\r\n$1\r\nz\r\n$1\r\nv\r\n$1\r\n1\r\n");
 }
 
 #[test]

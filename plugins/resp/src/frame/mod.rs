@@ -16,6 +16,7 @@
 
 mod inline;
 pub mod plain;
+pub mod short;
 mod words;
 
 use crate::number;

@@ -61,7 +61,7 @@ pub(super) fn go_on<'a, S: Sink + ?Sized>(
         Ticket::Renamed(target) => match (ops[0].status(), target) {
             (Status::MISS, _) => cx.refuse(w, &Refusal::NoSuchKey),
             (_, Target::Replace) => {
-                structs::note(cx, &ops[0]);
+                structs::note((cx.resp, cx.worker.id), &ops[0]);
                 w.ok();
             }
             (_, Target::Spare) => structs::answer(cx, Shape::Number, &ops[0], w),

@@ -197,7 +197,7 @@ pub fn go_on<S: Sink + ?Sized>(
     };
     match op.status() {
         Status::OK => {
-            note(cx, op);
+            note((cx.resp, cx.worker.id), op);
             blocked.write(op, w);
         }
         // A key that became something else while we wait is like one without elements, but not

@@ -2,6 +2,7 @@
 //! elements to a reply.
 //!
 //! ```text
+//!  bytes ──> direct: the short way of commands about one element, else
 //!  args ──> hash, list, set, zset ──> Ask (one STRUCT operation) + Shape ──> answer: elements as
 //!                                                                            the reply's shape
 //!  BLPOP & co ──> blocking: the same operation, tried again when the key got elements
@@ -13,6 +14,7 @@
 
 pub mod blocking;
 pub mod bounds;
+pub mod direct;
 mod hash;
 mod list;
 mod set;
@@ -24,10 +26,12 @@ use crucible_plugin_api::{
     Condition, Datum, Element, Op, Opts, Status, StructFlags as Flag, StructOp,
 };
 
+use crate::Resp;
 use crate::error::Refusal;
 use crate::exec::{Ops, Pushed};
 use crate::frame::Args;
 use crate::glob;
+use crate::hub::Hub;
 use crate::number::{parse_cursor, parse_i64, score_text};
 use crate::reply::Cx;
 use crate::table::{Cmd, Group};
@@ -328,8 +332,21 @@ fn missing<S: Sink + ?Sized>(cx: &Cx<'_, '_>, w: &mut Writer<'_, S>, missing: Mi
 }
 
 /// Wakes those who wait for what an operation added, and counts a read.
-pub fn note(cx: &Cx<'_, '_>, op: &Op<'_>) {
-    let hub = &cx.resp.hub;
+#[inline]
+pub fn note((resp, worker): (&Resp, usize), op: &Op<'_>) {
+    let changes = op.key_changes();
+    if changes.grew() || changes.of_other().grew() {
+        note_growth(&resp.hub, op);
+    }
+    if op.reads_structure() {
+        resp.hub.stats.of(worker).looked_up(op.status() == Status::OK);
+    }
+}
+
+fn note_growth(hub: &Hub, op: &Op<'_>) {
+    if hub.waiting.connections() == 0 {
+        return;
+    }
     let changes = op.key_changes();
     if changes.grew() {
         hub.waiting.ready(&hub.env, op.key());
@@ -338,9 +355,6 @@ pub fn note(cx: &Cx<'_, '_>, op: &Op<'_>) {
         && let Some(other) = op.other_key()
     {
         hub.waiting.ready(&hub.env, other);
-    }
-    if op.struct_call().is_some_and(|call| !call.writes()) {
-        cx.looked_up(op.status() == Status::OK);
     }
 }
 
@@ -367,7 +381,7 @@ pub fn answer<S: Sink + ?Sized>(cx: &Cx<'_, '_>, shape: Shape, op: &Op<'_>, w: &
             None => cx.failed(w, op),
         };
     }
-    note(cx, op);
+    note((cx.resp, cx.worker.id), op);
     let (found, elements) = (op.status() != Status::MISS, op.elements());
     match shape {
         Shape::NumberOrNull if !found => w.null(),
@@ -498,7 +512,7 @@ pub fn answer_scan<S: Sink + ?Sized>(
     if !op.status().is_answer() {
         return cx.failed(w, op);
     }
-    note(cx, op);
+    note((cx.resp, cx.worker.id), op);
     let step = if scan.pairs { 2 } else { 1 };
     let wanted = |group: &&[Element<'_>]| {
         scan.pattern.as_ref().is_none_or(|p| glob::matches(p, group[0].as_bytes()))

@@ -107,7 +107,7 @@ fn read<'a, S: Sink + ?Sized>(
     }
     let mut elements: Vec<Vec<u8>> = Vec::new();
     if let Some(op) = found {
-        note(cx, op);
+        note((cx.resp, cx.worker.id), op);
         elements.extend(op.elements().iter().map(|e| e.as_bytes().to_vec()));
     }
     let kind = found.and_then(Op::struct_op);
