@@ -241,4 +241,20 @@ mod tests {
         assert!(find("a-program-that-nobody-has").is_none());
         assert!(find("/bin/sh").is_some() && find("/no/such/library.jar").is_none());
     }
+
+    #[test]
+    fn the_readme_names_every_package_that_is_installed() {
+        let readme = std::fs::read_to_string(paths::root().join("README.md")).expect("the README");
+        let named: Vec<&str> =
+            readme.split(|c: char| c.is_whitespace() || "(),;`".contains(c)).collect();
+        let source = include_str!("install.rs");
+        // Put together, so that this line is not one of them.
+        let field = ["package:", " \""].concat();
+        let packages: Vec<&str> =
+            source.split(&field).skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(packages.len() > 10, "tools were found: {packages:?}");
+        for package in packages {
+            assert!(named.contains(&package), "README.md does not name {package}");
+        }
+    }
 }
