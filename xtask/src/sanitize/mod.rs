@@ -124,6 +124,10 @@ const SUITES: &[Suite] = &[
 /// what its locks order is not seen.
 const THREAD_SUPPRESSIONS: &str = "race:std::\nrace:core::ptr::drop_in_place<std::\nrace:test::\n";
 
+/// What lives as long as its process and no longer has an owner: tables of functions, which plugins
+/// keep pointers to, and the services of a test's host with the jobs that it will not do any more.
+const LEAK_SUPPRESSIONS: &str = "leak:leak_into_prefix\nleak:crucible_plugin_testkit::services\n";
+
 /// Runs the suites and prints a table.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let name = |suite: &Suite| format!("{}/{}", suite.package, suite.sanitizer.name());
@@ -162,9 +166,15 @@ fn test(suite: &Suite) -> Result<Option<String>, Failure> {
     let sanitizer = suite.sanitizer.name();
     let target = suite.sanitizer.target();
     std::fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
-    let suppressions = target.join("suppressions.txt");
-    std::fs::write(&suppressions, THREAD_SUPPRESSIONS)
-        .map_err(|error| format!("{}: {error}", suppressions.display()))?;
+    let written = |name: &str, text: &str| {
+        let path = target.join(name);
+        match std::fs::write(&path, text) {
+            Ok(()) => Ok(path),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    };
+    let suppressions = written("suppressions.txt", THREAD_SUPPRESSIONS)?;
+    let leaks = written("leaks.txt", LEAK_SUPPRESSIONS)?;
     let mut command = Command::new("cargo");
     command
         .args(["test", "--target", &triple()])
@@ -179,6 +189,7 @@ fn test(suite: &Suite) -> Result<Option<String>, Failure> {
         .env("RUSTUP_TOOLCHAIN", "nightly")
         .env("PROPTEST_CASES", "16")
         .envs(options(&suppressions, None))
+        .env("LSAN_OPTIONS", format!("suppressions={}:print_suppressions=0", leaks.display()))
         .current_dir(paths::root());
     let ended = process::run("cargo test", &mut command, SUITE_LIMIT, true)?;
     Ok((!ended.success).then(|| said(&ended.lines)))
