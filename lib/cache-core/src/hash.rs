@@ -25,15 +25,23 @@ impl KeyHasher {
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         let mut h = self.0.build_hasher();
         h.write(key);
-        KeyHash(h.finish())
+        KeyHash::of_bits(h.finish())
     }
 }
+
+const TAG_SHIFT: u32 = 48;
 
 /// A key's hash. Only [`KeyHasher`] of the same cache makes useful ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash(pub u64);
 
 impl KeyHash {
+    /// A hash of these bits, save that its tag is not zero.
+    #[inline]
+    pub fn of_bits(bits: u64) -> Self {
+        KeyHash(if bits >> TAG_SHIFT == 0 { bits | 1 << TAG_SHIFT } else { bits })
+    }
+
     /// The bits that choose a bucket.
     #[inline]
     pub fn index_bits(self) -> u32 {
@@ -44,8 +52,8 @@ impl KeyHash {
     /// never the empty word.
     #[inline]
     pub fn tag(self) -> u16 {
-        let tag = (self.0 >> 48) as u16;
-        tag | u16::from(tag == 0)
+        debug_assert!(self.0 >> TAG_SHIFT != 0, "made by `of_bits`");
+        (self.0 >> TAG_SHIFT) as u16
     }
 
     /// The bits stored in the ghost table; never zero (zero is an empty ghost).
@@ -68,7 +76,8 @@ mod tests {
 
     #[test]
     fn tags_and_fingerprints_are_never_zero() {
-        assert_eq!(KeyHash(0).tag(), 1);
+        assert_eq!(KeyHash::of_bits(0).tag(), 1);
+        assert_eq!(KeyHash::of_bits(u64::MAX >> 16).tag(), 1);
         assert_eq!(KeyHash(0).fingerprint(), 1);
         assert_eq!(KeyHash(7 << 48).tag(), 7);
     }

@@ -25,6 +25,8 @@ pub struct Item<'w> {
     entry: Entry,
     /// When it was last read or written before this look at it.
     last_use: LastUse,
+    /// When its segment was opened.
+    opened_s: u32,
     now_s: u32,
 }
 
@@ -55,14 +57,30 @@ impl<'w> Item<'w> {
         // SAFETY: as the caller says.
         let last_use = unsafe { Header::read_last_use(segments.ptr(location)) };
         let before_value = header_len + header.key_len;
-        Self { segments, header, location, before_value, base_ms, cas: 0, entry, last_use, now_s }
+        let opened_s = segments.opened_s(segments.id_of(location));
+        Self {
+            segments,
+            header,
+            location,
+            before_value,
+            base_ms,
+            cas: 0,
+            entry,
+            last_use,
+            opened_s,
+            now_s,
+        }
     }
 
     /// Notes that it is read now; what this view says is from before.
     #[inline]
     pub(crate) fn note_use(&self) {
-        // SAFETY: it stays for 'w.
-        unsafe { self.segments.note_use(self.location, self.now_s) };
+        let now = LastUse::of(self.now_s, self.opened_s);
+        // A worker whose clock is behind does not turn it back.
+        if now.bits() > self.last_use.bits() {
+            // SAFETY: it stays for 'w.
+            unsafe { Header::write_last_use(self.segments.ptr(self.location), now) };
+        }
     }
 
     /// The same item with its CAS token computed. A token taken in this way may
@@ -71,11 +89,17 @@ impl<'w> Item<'w> {
     #[inline]
     #[must_use]
     pub fn with_cas(mut self) -> Self {
-        self.cas = match self.header.token {
+        self.cas = self.cas_now();
+        self
+    }
+
+    /// The CAS token that [`Item::with_cas`] would say.
+    #[inline]
+    pub fn cas_now(&self) -> u64 {
+        match self.header.token {
             Some(token) => token,
             None => self.segments.place_token(self.location),
-        };
-        self
+        }
     }
 
     pub(crate) fn header(&self) -> &Header {
@@ -152,9 +176,13 @@ impl<'w> Item<'w> {
     /// Seconds since it was last read or written before this look at it. Exact
     /// for two minutes, then short of the truth by at most a 64th of the time
     /// since its segment was opened, never beyond it.
+    #[inline]
     pub fn idle_s(&self) -> u32 {
-        let opened_s = self.segments.opened_s(self.segments.id_of(self.location));
-        self.now_s.saturating_sub(self.last_use.latest_s(opened_s))
+        if LastUse::of(self.now_s, self.opened_s) == self.last_use {
+            // As late as can be said.
+            return 0;
+        }
+        self.now_s.saturating_sub(self.last_use.latest_s(self.opened_s))
     }
 
     /// The same item with the history that an earlier look at it had seen.
@@ -163,9 +191,7 @@ impl<'w> Item<'w> {
         (self.entry, self.last_use) = (earlier.entry, earlier.last_use);
         if self.location != earlier.location {
             // Moved meanwhile: the same time on another segment's scale.
-            let opened_s = earlier.segments.opened_s(earlier.segments.id_of(earlier.location));
-            let here_s = self.segments.opened_s(self.segments.id_of(self.location));
-            self.last_use = LastUse::of(earlier.last_use.latest_s(opened_s), here_s);
+            self.last_use = LastUse::of(earlier.last_use.latest_s(earlier.opened_s), self.opened_s);
         }
         self
     }

@@ -231,6 +231,9 @@ pub mod idle {
     #[must_use]
     #[inline]
     pub const fn code(seconds: u32) -> u16 {
+        if seconds < 2 << STEPS_LOG2 {
+            return 1 + seconds as u16;
+        }
         let doublings = (seconds | 1).ilog2().saturating_sub(STEPS_LOG2);
         1 + ((doublings << STEPS_LOG2) + (seconds >> doublings)) as u16
     }

@@ -10,7 +10,7 @@
 use crate::Worker;
 use cache_core::{
     Condition as StoreCondition, DeadlineCondition, Edit, Error, Item as StoredItem, KeyHash, Meta,
-    NewValue, Outcome, ReserveRequest, Sought, Status as StoreStatus, Store,
+    NewValue, Outcome, Parts as ValueParts, ReserveRequest, Sought, Status as StoreStatus, Store,
 };
 use crucible_plugin_api::abi::op::{Buf, BufMut, ItemView, action, idle, item_bits, item_kind};
 use crucible_plugin_api::semantics;
@@ -53,7 +53,7 @@ fn run_one(worker: &mut Worker, op: &mut Op<'_>, sought: Sought, parts: &mut Par
             Some(item) => {
                 op.set_status(Status::OK);
                 // SAFETY: see the header.
-                unsafe { op.set_view(view_of(&item.with_cas(), parts)) };
+                unsafe { op.set_view(view_of(&item, item.cas_now(), parts)) };
             }
         };
     }
@@ -109,7 +109,7 @@ fn read(worker: &Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
 
 /// Answers with an item, without its value for META.
 fn show(op: &mut Op<'_>, item: &StoredItem<'_>, parts: &mut Parts) {
-    let mut view = view_of(item, parts);
+    let mut view = view_of(item, item.cas(), parts);
     if op.code() == OpCode::META {
         view =
             ItemView { ptr: std::ptr::null(), guard: 0, kind: item_kind::META, nparts: 0, ..view };
@@ -118,34 +118,37 @@ fn show(op: &mut Op<'_>, item: &StoredItem<'_>, parts: &mut Parts) {
     unsafe { op.set_view(view) };
 }
 
-#[inline]
-fn view_of(item: &StoredItem<'_>, parts: &mut Parts) -> ItemView {
-    let view = ItemView {
+#[inline(always)]
+fn view_of(item: &StoredItem<'_>, cas: u64, parts: &mut Parts) -> ItemView {
+    let (ptr, kind, nparts) = match item.value() {
+        Some(value) => (value.as_ptr(), item_kind::CONTIGUOUS, 0),
+        None => in_pieces(item.parts(), parts),
+    };
+    ItemView {
+        ptr,
         guard: item.place(),
-        cas: item.cas(),
+        cas,
         expires_at_ms: item.deadline_ms(),
         len: u32::try_from(item.len()).expect("values are shorter than 4 GiB"),
         flags: item.flags(),
-        kind: item_kind::CONTIGUOUS,
+        kind,
         marks: item.marks(),
         bits: if item.was_read() { item_bits::SEEN } else { 0 }
             | (item.hits() << item_bits::HITS_SHIFT),
+        nparts,
         idle: idle::code(item.idle_s()),
         ..ItemView::NONE
-    };
-    match item.value() {
-        Some(value) => ItemView { ptr: value.as_ptr(), ..view },
-        None => in_pieces(item, view, parts),
     }
 }
 
+// Takes the pieces, not the item: whoever lends an item has it in memory.
 #[cold]
-fn in_pieces(item: &StoredItem<'_>, view: ItemView, parts: &mut Parts) -> ItemView {
-    let pieces: Box<[Buf]> = item.parts().map(Buf::of).collect();
+fn in_pieces(pieces: ValueParts<'_>, parts: &mut Parts) -> (*const u8, u8, u16) {
+    let pieces: Box<[Buf]> = pieces.map(Buf::of).collect();
     let nparts = u16::try_from(pieces.len()).expect("a value has few pieces");
-    let view = ItemView { ptr: pieces.as_ptr().cast(), nparts, kind: item_kind::PARTS, ..view };
+    let ptr = pieces.as_ptr().cast();
     parts.push(pieces);
-    view
+    (ptr, item_kind::PARTS, nparts)
 }
 
 /// Shows a stored item as the boundary's [`Item`] for one call.
@@ -154,7 +157,7 @@ pub(crate) fn with_item<R>(
     parts: &mut Parts,
     f: impl FnOnce(&Item<'_>) -> R,
 ) -> R {
-    let view = view_of(item, parts);
+    let view = view_of(item, item.cas(), parts);
     // SAFETY: the stored item is borrowed for the call, and `parts` outlives it.
     let shown = unsafe { Item::from_view(view) }.expect("a view of an item");
     f(&shown)

@@ -295,7 +295,28 @@ impl Header {
                 return false;
             }
             let at = usize::from(HEADER_LEN[usize::from(kind & 0xf)]);
-            core::slice::from_raw_parts(p.add(at), key_len) == key
+            same_bytes(p.add(at), key)
+        }
+    }
+}
+
+/// Whether these bytes stand at `p`. Keys are mostly of 8 to 32 bytes: those are
+/// compared in two or four words that may overlap, without a call.
+///
+/// # Safety
+/// As many bytes as `key` has stand at `p`.
+#[inline]
+unsafe fn same_bytes(p: *const u8, key: &[u8]) -> bool {
+    let (k, len) = (key.as_ptr(), key.len());
+    // SAFETY: every read lies within `len` bytes of both.
+    unsafe {
+        let differ = |at: usize| {
+            p.add(at).cast::<u64>().read_unaligned() ^ k.add(at).cast::<u64>().read_unaligned()
+        };
+        match len {
+            8..=16 => differ(0) | differ(len - 8) == 0,
+            17..=32 => differ(0) | differ(8) | differ(len - 16) | differ(len - 8) == 0,
+            _ => core::slice::from_raw_parts(p, len) == key,
         }
     }
 }
@@ -374,6 +395,24 @@ mod tests {
                             }
                         }
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_every_length_differ_by_any_one_byte() {
+        for len in 0..70usize {
+            let key: Vec<u8> = (0..len).map(|i| i as u8 ^ 0x5a).collect();
+            let mut other = key.clone();
+            // SAFETY: both have `len` bytes.
+            assert!(unsafe { same_bytes(other.as_ptr(), &key) });
+            for at in 0..len {
+                for bit in 0..8 {
+                    other[at] ^= 1 << bit;
+                    // SAFETY: as above.
+                    assert!(!unsafe { same_bytes(other.as_ptr(), &key) }, "{at} of {len}");
+                    other[at] ^= 1 << bit;
                 }
             }
         }

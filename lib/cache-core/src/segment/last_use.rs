@@ -70,6 +70,9 @@ impl LastUse {
 /// How many steps below `x`: linear up to `2 << k`, then `1 << k` for each doubling.
 #[inline]
 fn steps_of(x: u32, k: u32) -> u32 {
+    if x < 2 << k {
+        return x;
+    }
     let e = (x | 1).ilog2().saturating_sub(k);
     (e << k) + (x >> e)
 }

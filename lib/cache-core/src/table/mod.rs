@@ -72,6 +72,39 @@ impl View {
         }
     }
 
+    /// Asks for both buckets of a key; which they are in the older table.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: KeyHash) -> (u32, u32) {
+        let (a, b) = self.old.pair(hash);
+        self.old.prefetch(a);
+        self.old.prefetch(b);
+        if let Some(new) = &self.new {
+            let (a, b) = new.pair(hash);
+            new.prefetch(a);
+            new.prefetch(b);
+        }
+        (a, b)
+    }
+
+    /// Where a likely entry of this hash stands, and where it says its item is, to
+    /// prefetch it. `pair` is what [`View::prefetch`] said.
+    #[inline]
+    pub(crate) fn guess(&self, pair: (u32, u32), hash: KeyHash) -> Option<(Spot, u64)> {
+        let tag = hash.tag();
+        for index in [pair.0, pair.1] {
+            let bucket = self.old.bucket(index);
+            let mask = match_tags(bucket, tag);
+            if mask != 0 {
+                let slot = mask.trailing_zeros();
+                let entry = Entry(bucket[slot as usize].load(Ordering::Acquire));
+                let number = u64::from(index) * simd::SLOTS as u64 + u64::from(slot);
+                return (!entry.is_empty()).then_some((Spot(number), entry.location()));
+            }
+        }
+        let new = self.new.as_ref()?;
+        scan_table(new, hash, &mut |_| true).map(|found| (Spot::NONE, found.entry.location()))
+    }
+
     /// The entry of a key, if it stands at `spot`.
     #[inline]
     fn at(&self, spot: Spot, hash: KeyHash, key: &[u8], items: &impl Locate) -> Option<Found<'_>> {
@@ -209,15 +242,7 @@ impl Index {
     /// Asks for both buckets of a key.
     #[inline]
     pub(crate) fn prefetch(&self, hash: KeyHash) {
-        let view = self.view();
-        let (a, b) = view.old.pair(hash);
-        view.old.prefetch(a);
-        view.old.prefetch(b);
-        if let Some(new) = &view.new {
-            let (a, b) = new.pair(hash);
-            new.prefetch(a);
-            new.prefetch(b);
-        }
+        self.view().prefetch(hash);
     }
 
     /// The first entry of `hash` that `accept` takes. A miss is certain: at one
@@ -262,26 +287,6 @@ impl Index {
         self.find_where(hash, |entry| items.matches(entry.location(), key))
     }
 
-    /// Where a likely entry of this hash stands, and where it says its item is,
-    /// to prefetch it.
-    #[inline]
-    pub(crate) fn guess(&self, hash: KeyHash) -> Option<(Spot, u64)> {
-        let view = self.view();
-        let (first, second) = view.old.pair(hash);
-        for index in [first, second] {
-            let bucket = view.old.bucket(index);
-            let mask = match_tags(bucket, hash.tag());
-            if mask != 0 {
-                let slot = mask.trailing_zeros();
-                let entry = Entry(bucket[slot as usize].load(Ordering::Acquire));
-                let number = u64::from(index) * simd::SLOTS as u64 + u64::from(slot);
-                return (!entry.is_empty()).then_some((Spot(number), entry.location()));
-            }
-        }
-        let new = view.new.as_ref()?;
-        scan_table(new, hash, &mut |_| true).map(|found| (Spot::NONE, found.entry.location()))
-    }
-
     /// What stands at a spot that was guessed for this hash, or a new guess.
     #[inline]
     pub(crate) fn likely(&self, spot: Spot, hash: KeyHash) -> Option<(Spot, u64)> {
@@ -291,7 +296,8 @@ impl Index {
                 return Some((spot, entry.location()));
             }
         }
-        self.guess(hash)
+        let view = self.view();
+        view.guess(view.old.pair(hash), hash)
     }
 
     /// The entry of a key that may stand at `spot`; searched for if it does not.

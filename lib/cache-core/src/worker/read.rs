@@ -15,6 +15,8 @@ const GROUP: usize = 32;
 pub struct Sought {
     hash: KeyHash,
     spot: Spot,
+    /// Its buckets, within one call of [`Worker::prefetch`].
+    pair: (u32, u32),
 }
 
 impl Sought {
@@ -22,7 +24,7 @@ impl Sought {
     #[inline]
     #[must_use]
     pub fn new(hash: KeyHash) -> Self {
-        Self { hash, spot: Spot::NONE }
+        Self { hash, spot: Spot::NONE, pair: (0, 0) }
     }
 
     pub(crate) fn spot(&self) -> Spot {
@@ -62,23 +64,30 @@ impl Worker {
     #[inline(always)]
     pub fn get_sought(&self, key: &[u8], sought: Sought) -> Option<Item<'_>> {
         self.auto_enter();
-        let Sought { hash, spot } = sought;
-        let found = self.shared.index.find_at(spot, hash, key, &self.shared.segments);
-        match found.and_then(|found| self.visible(&found).map(|item| (found, item))) {
-            Some((found, item)) => {
-                found.count_hit(self.count_cap);
-                item.note_use();
-                self.lent.set(true);
-                self.counters().add(Count::hits, 1);
-                self.shared.samples.read(hash, Some(item.item_len()));
-                Some(item)
-            }
-            None => {
-                self.counters().add(Count::misses, 1);
-                self.shared.samples.read(hash, None);
-                None
-            }
+        let Sought { hash, spot, .. } = sought;
+        let Some(found) = self.shared.index.find_at(spot, hash, key, &self.shared.segments) else {
+            self.missed(hash);
+            return None;
+        };
+        let item = self.item_of(found.entry);
+        if self.is_expired(item.header().deadline) {
+            self.missed(hash);
+            return None;
         }
+        found.count_hit(self.count_cap);
+        item.note_use();
+        self.lent.set(true);
+        self.counters().add(Count::hits, 1);
+        self.shared.samples.read(hash, Some(item.item_len()));
+        Some(item)
+    }
+
+    /// Counts a read that found nothing.
+    // Not the one to return it: then every item that is found would go through memory.
+    #[inline(never)]
+    fn missed(&self, hash: KeyHash) {
+        self.counters().add(Count::misses, 1);
+        self.shared.samples.read(hash, None);
     }
 
     /// The item of a key with its CAS token.
@@ -158,11 +167,13 @@ impl Worker {
     #[inline]
     pub fn prefetch(&self, keys: &mut [Sought]) {
         self.auto_enter();
+        // One view for both passes: a place in another table would be nowhere.
+        let view = self.shared.index.view();
         for key in &mut *keys {
-            self.shared.index.prefetch(key.hash);
+            key.pair = view.prefetch(key.hash);
         }
         for key in keys {
-            if let Some((spot, location)) = self.shared.index.guess(key.hash) {
+            if let Some((spot, location)) = view.guess(key.pair, key.hash) {
                 key.spot = spot;
                 let p = self.shared.segments.ptr(location);
                 for line in 0..AHEAD_LINES {
