@@ -229,7 +229,7 @@ impl<'s, S: Sink + ?Sized> Writer<'s, S> {
     }
 
     /// A bulk string of at most [`SHORT_LEN_BYTES_MAX`].
-    #[inline]
+    #[inline(always)]
     pub fn short(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= SHORT_LEN_BYTES_MAX);
         self.sink.put_short(bytes);
