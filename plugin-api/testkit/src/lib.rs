@@ -19,6 +19,7 @@
 mod bare;
 mod callback;
 pub mod contract;
+pub mod crossing;
 mod faulty;
 mod host;
 pub mod linear;
