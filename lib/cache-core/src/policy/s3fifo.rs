@@ -62,7 +62,7 @@ impl Policy for S3Fifo {
         }
         let [small, main] = census.oldest;
         let limit = f64::from(segments.limit());
-        let share = self.share(segments.newest_seq() as f64 / limit);
+        let share = self.share(segments.turned_over() as f64 / limit);
         let small_is_over = f64::from(census.layer[Layer::Small as usize]) > share * limit;
         let (first, second) = if small_is_over { (small, main) } else { (main, small) };
         first.or(second).map(|(id, _)| id)

@@ -86,6 +86,8 @@ pub(crate) struct Segments {
     retired: AtomicU32,
     /// No segment before this one is Absent, as far as is known.
     hint: AtomicU32,
+    /// Segments that were retired because nothing lived in them.
+    died: AtomicU64,
     /// Segments from this one on have never had memory.
     reached: AtomicU32,
     /// The segments that were freed last: their memory is the likeliest to be in the
@@ -142,6 +144,7 @@ impl Segments {
             free: AtomicU32::new(0),
             retired: AtomicU32::new(0),
             hint: AtomicU32::new(0),
+            died: AtomicU64::new(0),
             reached: AtomicU32::new(0),
             warm: Warm::new(),
             dead: Dead::new(workers, count),

@@ -82,6 +82,17 @@ impl Segments {
         self.retired.load(Ordering::Relaxed)
     }
 
+    /// Notes that a segment was retired because nothing lived in it.
+    pub(crate) fn note_death(&self) {
+        self.died.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many segments were filled by what came to stay a while: stores over the same
+    /// keys go through many segments and turn nothing over.
+    pub(crate) fn turned_over(&self) -> u64 {
+        self.newest_seq().saturating_sub(self.died.load(Ordering::Relaxed))
+    }
+
     /// The number of segments that have ever had memory, from the first on.
     pub(crate) fn reached(&self) -> u32 {
         self.reached.load(Ordering::Relaxed)

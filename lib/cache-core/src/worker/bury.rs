@@ -39,6 +39,7 @@ impl Worker {
         {
             return false;
         }
+        segments.note_death();
         self.counters().add(Count::segments_dead, 1);
         true
     }

@@ -31,7 +31,17 @@ pub(crate) enum Place {
 pub(crate) enum Expect {
     /// Whatever it is; it may stand at this spot.
     Anything(Spot),
-    Exactly(Option<Entry>),
+    Exactly(Option<Seen>),
+}
+
+/// An item as its key's entry told of it. The entry alone would not do: while memory
+/// is made for the new item, the old one's may be freed and filled anew, and another
+/// worker's item of the same key may come to stand in the same place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) entry: Entry,
+    /// The token of its place, which no item ever written shares.
+    token: u64,
 }
 
 /// What a link leaves in the entry beside tag, hits and place.
@@ -51,6 +61,19 @@ impl Leave {
 }
 
 impl Worker {
+    /// Notes which item an entry leads to, found in this sweep.
+    #[inline]
+    pub(crate) fn seen(&self, entry: Entry) -> Seen {
+        Seen { entry, token: self.shared.segments.place_token(entry.location()) }
+    }
+
+    /// Whether an entry leads to the item that was seen.
+    #[inline]
+    pub(crate) fn is_seen(&self, seen: &Seen, entry: Entry) -> bool {
+        entry.same_item(seen.entry)
+            && self.shared.segments.place_token(entry.location()) == seen.token
+    }
+
     /// The layer of a new item, from the place of the one it replaces or its ghost.
     pub(crate) fn admit(&self, hash: KeyHash, seen: Option<u64>) -> Layer {
         match seen {
@@ -71,12 +94,12 @@ impl Worker {
     pub(crate) fn place(
         &self,
         hash: KeyHash,
-        seen: Option<Entry>,
+        seen: Option<Seen>,
         header: &Header,
         key: &[u8],
         value: &[&[u8]],
     ) -> Result<Place, Error> {
-        self.place_in(self.admit(hash, seen.map(Entry::location)), header, key, value)
+        self.place_in(self.admit(hash, seen.map(|seen| seen.entry.location())), header, key, value)
     }
 
     /// [`Worker::place`] in a layer that is known.
@@ -176,7 +199,7 @@ impl Worker {
         };
         let as_expected = match (expect, found) {
             (Expect::Anything(_), _) | (Expect::Exactly(None), None) => true,
-            (Expect::Exactly(Some(seen)), Some(found)) => found.entry.same_item(seen),
+            (Expect::Exactly(Some(seen)), Some(found)) => self.is_seen(&seen, found.entry),
             (Expect::Exactly(_), _) => false,
         };
         if !as_expected {
@@ -239,5 +262,35 @@ impl Worker {
                 self.maintain(8);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::table::entry::Entry;
+    use crate::worker::{Store, Worker};
+    use crate::{Cache, Config};
+
+    fn entry(worker: &Worker) -> Entry {
+        let shared = &worker.shared;
+        shared.index.find(worker.hash(b"k"), b"k", &shared.segments).expect("it is there").entry
+    }
+
+    #[test]
+    fn another_item_of_the_key_in_the_same_place_is_not_the_one_that_was_seen() {
+        let cache = Cache::new(Config::new(64 << 10)).unwrap();
+        let mut worker = cache.worker(0).unwrap();
+        // One item fills a segment, so each stands where one stood before.
+        let mut store = || {
+            worker.enter(1);
+            worker.store(b"k", &[&[7; 3000]], &Store::default()).unwrap();
+            let entry = entry(&worker);
+            (entry, worker.seen(entry), worker.is_seen(&worker.seen(entry), entry))
+        };
+        let (first, seen, is_seen) = store();
+        assert!(is_seen);
+        let again = (0..100).map(|_| store().0).find(|entry| entry.same_item(first));
+        let again = again.expect("memory is used again");
+        assert!(!worker.is_seen(&seen, again));
     }
 }

@@ -192,7 +192,7 @@ impl Worker {
                 }
                 self.lent.set(self.lent.get() || store.want_old);
             }
-            let seen = found.map(|found| found.entry);
+            let seen = found.map(|found| self.seen(found.entry));
             let header = self.header(&key, written.value_len, &meta, store.cas)?;
             let here = header.marks == written.marks
                 && (written.timed || header.deadline == 0)

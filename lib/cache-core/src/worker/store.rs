@@ -13,7 +13,7 @@ use crate::table::Spot;
 use crate::table::entry::Entry;
 use crate::view::Item;
 use crate::worker::Worker;
-use crate::worker::link::{Expect, Leave};
+use crate::worker::link::{Expect, Leave, Seen};
 use crate::worker::read::Sought;
 use crate::worker::terms::{
     Condition, DeadlineCondition, Edit, Meta, NewValue, Outcome, Status, Store,
@@ -77,7 +77,7 @@ impl Worker {
                 self.lent.set(true);
             }
             let header = self.header(key, value.iter().map(|v| v.len()).sum(), &meta, store.cas)?;
-            let seen = found.map(|found| found.entry);
+            let seen = found.map(|found| self.seen(found.entry));
             let place = self.place(hash, seen, &header, key, value)?;
             let expect = Expect::Exactly(seen);
             if let Some(location) = self.link(hash, key, place, expect, Leave::of(store)) {
@@ -197,7 +197,7 @@ impl Worker {
         self.prefetch_for_write(hash);
         loop {
             let found = self.shared.index.find(hash, key, &self.shared.segments);
-            let seen = found.map(|found| found.entry);
+            let seen = found.map(|found| self.seen(found.entry));
             let old = found.and_then(|found| self.visible(&found)).map(Item::with_cas);
             // The item is in the caller's hands until the sweep ends.
             self.lent.set(true);
@@ -222,7 +222,7 @@ impl Worker {
                         // The token stays; it needs its own bytes only if the
                         // place that gave it was told to somebody.
                         let keep = item.header().token.or_else(|| {
-                            seen.filter(|entry| entry.token_taken()).map(|_| item.cas())
+                            seen.filter(|seen| seen.entry.token_taken()).map(|_| item.cas())
                         });
                         leave = Leave::Read;
                         (NewValue::Append(&[]), meta, keep)
@@ -236,7 +236,7 @@ impl Worker {
             let header = self.header(key, value.iter().map(|v| v.len()).sum(), &meta, cas)?;
             let place = self.place(hash, seen, &header, key, value)?;
             if let Some(location) = self.link(hash, key, place, Expect::Exactly(seen), leave) {
-                let entry = seen.unwrap_or(Entry::new(hash.tag(), 0, location));
+                let entry = seen.map_or(Entry::new(hash.tag(), 0, location), |seen| seen.entry);
                 let new = self.item_of(entry.moved(location, entry.count())).with_cas();
                 return Ok(Outcome { status: Status::Done, old, new: Some(new), cas: new.cas() });
             }
@@ -245,16 +245,16 @@ impl Worker {
     }
 
     /// Removes the key's entry if it is still the one seen (or still absent).
-    fn delete_exactly(&self, hash: KeyHash, key: &[u8], seen: Option<Entry>) -> bool {
+    fn delete_exactly(&self, hash: KeyHash, key: &[u8], seen: Option<Seen>) -> bool {
         let guard = self.shared.index.lock(hash);
         let found = guard.find(key, &self.shared.segments);
         match (found, seen) {
             (None, None) => true,
-            (Some(found), Some(seen)) if found.entry.same_item(seen) => {
+            (Some(found), Some(seen)) if self.is_seen(&seen, found.entry) => {
                 guard.remove(found);
                 let life = guard.life();
                 drop(guard);
-                self.unlinked(seen, life, None);
+                self.unlinked(found.entry, life, None);
                 true
             }
             _ => false,
