@@ -1,7 +1,8 @@
 //! A sequence of (score, place) with counts: ranks in O(log n).
 //!
-//! A B-tree by position. It compares nothing itself: whoever knows the order
-//! finds a position with [`Tree::partition`] and inserts or removes there.
+//! A B-tree by position. It compares nothing itself: whoever knows the order says
+//! which keys are before what is meant, and the tree finds the way down
+//! ([`Seek`]), counting on it what changes.
 //!
 //! Always true: leaves are equally deep and not empty (but for the root), and
 //! each child knows its first key and how many it holds.
@@ -27,7 +28,7 @@ enum Node {
 }
 
 #[derive(Clone, Debug)]
-struct Child {
+pub(crate) struct Child {
     first: Key,
     count: usize,
     node: Node,
@@ -55,6 +56,66 @@ fn leaf() -> Vec<Key> {
 
 fn inner() -> Vec<Child> {
     Vec::with_capacity(INNER_LEN)
+}
+
+/// The way from the root to one key.
+pub(crate) trait Seek {
+    /// Which child it goes on in.
+    fn child(&mut self, children: &[Child]) -> usize;
+    /// Where it is in its leaf.
+    fn key(&self, keys: &[Key]) -> usize;
+}
+
+/// The way to a position.
+struct Position {
+    at: usize,
+    /// The end of a child counts as within.
+    insert: bool,
+}
+
+impl Seek for Position {
+    fn child(&mut self, children: &[Child]) -> usize {
+        let i;
+        (i, self.at) = locate(children, self.at, self.insert);
+        i
+    }
+
+    fn key(&self, _: &[Key]) -> usize {
+        self.at
+    }
+}
+
+/// The way to where a key belongs that is not there: behind those that are before
+/// it.
+pub(crate) struct Behind<F>(pub(crate) F);
+
+impl<F: Fn(&Key) -> bool> Seek for Behind<F> {
+    fn child(&mut self, children: &[Child]) -> usize {
+        // The boundary lies in the last child whose first key is before.
+        children.partition_point(|child| self.0(&child.first)).saturating_sub(1)
+    }
+
+    fn key(&self, keys: &[Key]) -> usize {
+        keys.partition_point(&self.0)
+    }
+}
+
+/// The way to a key that is there, past those that are before it. In its leaf it
+/// is found by its place in the table: keys of the same score lie side by side,
+/// and to compare members costs far more than to pass some.
+pub(crate) struct Exactly<F>(pub(crate) Key, pub(crate) F);
+
+impl<F: Fn(&Key) -> bool> Seek for Exactly<F> {
+    fn child(&mut self, children: &[Child]) -> usize {
+        let is_within = |child: &Child| child.first.at == self.0.at || self.1(&child.first);
+        children.partition_point(is_within).saturating_sub(1)
+    }
+
+    fn key(&self, keys: &[Key]) -> usize {
+        let from = keys.partition_point(|key| key.score < self.0.score);
+        let found = keys[from..].iter().position(|key| key.at == self.0.at);
+        from + found.expect("the key is there")
+    }
 }
 
 impl Clone for Node {
@@ -102,9 +163,10 @@ impl Node {
     }
 
     /// Inserts; returns the right part when the node had to split.
-    fn insert(&mut self, at: usize, key: Key, nodes: &mut Nodes) -> Option<Child> {
+    fn insert(&mut self, way: &mut impl Seek, key: Key, nodes: &mut Nodes) -> Option<Child> {
         match self {
             Self::Leaf(keys) => {
+                let at = way.key(keys);
                 if keys.len() < LEAF_LEN {
                     keys.insert(at, key);
                     return None;
@@ -122,14 +184,15 @@ impl Node {
                 Self::Leaf(right).into_child()
             }
             Self::Inner(children) => {
-                let (i, at) = locate(children, at, true);
+                let i = way.child(children);
                 let child = &mut children[i];
-                let right = child.node.insert(at, key, nodes);
+                let right = child.node.insert(way, key, nodes);
                 match &right {
                     None => child.count += 1,
                     Some(right) => child.count = child.count + 1 - right.count,
                 }
-                if at == 0 {
+                // Before the first key of another child it is behind the one before it.
+                if i == 0 {
                     child.first = child.node.first().unwrap_or(key);
                 }
                 let right = right?;
@@ -151,13 +214,13 @@ impl Node {
         }
     }
 
-    fn remove(&mut self, at: usize, nodes: &mut Nodes) -> Key {
+    fn remove(&mut self, way: &mut impl Seek, nodes: &mut Nodes) -> Key {
         match self {
-            Self::Leaf(keys) => keys.remove(at),
+            Self::Leaf(keys) => keys.remove(way.key(keys)),
             Self::Inner(children) => {
-                let (i, at) = locate(children, at, false);
+                let i = way.child(children);
                 let child = &mut children[i];
-                let key = child.node.remove(at, nodes);
+                let key = child.node.remove(way, nodes);
                 child.count -= 1;
                 match child.node.first() {
                     Some(first) => child.first = first,
@@ -245,8 +308,13 @@ impl Tree {
 
     /// Inserts before position `at`, which is at most `len()`.
     pub(crate) fn insert(&mut self, at: usize, key: Key) {
+        self.insert_at(&mut Position { at, insert: true }, key);
+    }
+
+    /// Inserts at the end of a way.
+    pub(crate) fn insert_at(&mut self, way: &mut impl Seek, key: Key) {
         let mut nodes = Nodes::default();
-        if let Some(right) = self.root.insert(at, key, &mut nodes) {
+        if let Some(right) = self.root.insert(way, key, &mut nodes) {
             nodes.inners += 1;
             let left = std::mem::replace(&mut self.root, Node::Inner(inner()));
             if let Node::Inner(children) = &mut self.root {
@@ -260,8 +328,13 @@ impl Tree {
 
     /// Removes the key at a position below `len()`.
     pub(crate) fn remove(&mut self, at: usize) -> Key {
+        self.remove_at(&mut Position { at, insert: false })
+    }
+
+    /// Removes the key at the end of a way.
+    pub(crate) fn remove_at(&mut self, way: &mut impl Seek) -> Key {
         let mut nodes = Nodes::default();
-        let key = self.root.remove(at, &mut nodes);
+        let key = self.root.remove(way, &mut nodes);
         while let Node::Inner(children) = &mut self.root
             && children.len() <= 1
         {
@@ -279,39 +352,48 @@ impl Tree {
         key
     }
 
-    /// How many keys at the front fulfil `before`, which holds for those alone.
-    #[inline]
-    pub(crate) fn partition(&self, before: impl Fn(&Key) -> bool) -> usize {
+    /// How many keys are before the end of a way.
+    pub(crate) fn rank(&self, way: &mut impl Seek) -> usize {
         let (mut node, mut rank) = (&self.root, 0);
         loop {
             match node {
-                Node::Leaf(keys) => return rank + keys.partition_point(&before),
+                Node::Leaf(keys) => return rank + way.key(keys),
                 Node::Inner(children) => {
-                    // The boundary lies in the last child whose first key fulfils.
-                    let i = children.partition_point(|c| before(&c.first)).saturating_sub(1);
-                    rank += children[..i].iter().map(|c| c.count).sum::<usize>();
+                    let i = way.child(children);
+                    rank += children[..i].iter().map(|child| child.count).sum::<usize>();
                     node = &children[i].node;
                 }
             }
         }
     }
 
-    /// Says that the key at a position has another place now.
-    pub(crate) fn set_place(&mut self, mut at: usize, place: u32) {
-        let mut node = &mut self.root;
-        loop {
+    /// How many keys at the front fulfil `before`, which holds for those alone.
+    pub(crate) fn partition(&self, before: impl Fn(&Key) -> bool) -> usize {
+        self.rank(&mut Behind(before))
+    }
+
+    /// Says that the key at the end of a way has another place now, after which the
+    /// way no longer leads to it.
+    pub(crate) fn set_place(&mut self, way: &mut impl Seek, place: u32) {
+        fn set(node: &mut Node, way: &mut impl Seek, place: u32) -> bool {
             match node {
-                Node::Leaf(keys) => return keys[at].at = place,
+                Node::Leaf(keys) => {
+                    let at = way.key(keys);
+                    keys[at].at = place;
+                    at == 0
+                }
                 Node::Inner(children) => {
-                    let (i, within) = locate(children, at, false);
-                    if within == 0 {
-                        children[i].first.at = place;
+                    let i = way.child(children);
+                    let child = &mut children[i];
+                    let is_first = set(&mut child.node, way, place);
+                    if is_first {
+                        child.first.at = place;
                     }
-                    at = within;
-                    node = &mut children[i].node;
+                    is_first && i == 0
                 }
             }
         }
+        set(&mut self.root, way, place);
     }
 
     /// The leaf that holds a position below `len()`, and the position in it.
@@ -326,12 +408,6 @@ impl Tree {
                 }
             }
         }
-    }
-
-    /// The key at a position.
-    pub(crate) fn get(&self, at: usize) -> Key {
-        let (keys, at) = self.leaf_at(at);
-        keys[at]
     }
 
     /// Visits the keys of `from..to`, backwards if asked.
@@ -404,10 +480,11 @@ mod tests {
                 } else {
                     let at = at.min(model.len() - 1);
                     if rng.below(4) == 0 {
-                        tree.set_place(at, step);
+                        tree.set_place(&mut Position { at, insert: false }, step);
                         model[at].at = step;
                     }
-                    assert_eq!(tree.get(at), model[at]);
+                    let (keys, within) = tree.leaf_at(at);
+                    assert_eq!(keys[within], model[at]);
                     assert_eq!(tree.remove(at), model.remove(at));
                 }
                 assert_eq!(tree.len(), model.len());
@@ -426,6 +503,42 @@ mod tests {
                         }
                         assert_eq!(got, want);
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ways_by_order_lead_to_where_positions_do() {
+        let order = |a: &Key, b: &Key| (a.score, a.at) < (b.score, b.at);
+        for seed in 0..4 {
+            let mut rng = Rng::new(seed);
+            let (mut tree, mut model) = (Tree::new(), Vec::<Key>::new());
+            // Few scores, so that many keys share one.
+            let scores = [1, 5, 300, 100_000][seed as usize];
+            for step in 0..30_000u32 {
+                let grows = step < 18_000;
+                if model.is_empty() || rng.below(100) < if grows { 80 } else { 15 } {
+                    let at = rng.next() as u32;
+                    let key = Key { score: rng.below(scores) as f64, at };
+                    let rank = model.partition_point(|other| order(other, &key));
+                    assert_eq!(tree.partition(|other| order(other, &key)), rank);
+                    tree.insert_at(&mut Behind(|other: &Key| order(other, &key)), key);
+                    model.insert(rank, key);
+                } else {
+                    let rank = rng.below(model.len() as u64) as usize;
+                    let key = model[rank];
+                    let before = |other: &Key| order(other, &key);
+                    assert_eq!(tree.rank(&mut Exactly(key, before)), rank);
+                    assert_eq!(tree.remove_at(&mut Exactly(key, before)), model.remove(rank));
+                }
+                if step % 997 == 0 {
+                    let mut found = (0, 0);
+                    check(&tree.root, 0, &mut None, &mut found);
+                    assert_eq!(found, (tree.leaves, tree.inners));
+                    let mut all = Vec::new();
+                    tree.visit(0, tree.len(), false, |key| all.push(key));
+                    assert_eq!(all, model);
                 }
             }
         }

@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 
 use crate::packed::Packed;
 use crate::table::Table;
-use crate::tree::{Key, Tree};
+use crate::tree::{Behind, Exactly, Key, Tree};
 use crate::{Limits, Rng, mem};
 
 /// A sorted set.
@@ -44,28 +44,59 @@ fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
 }
 
 impl Large {
-    fn rank(&self, score: f64, member: &[u8]) -> usize {
-        let (table, wanted) = (&self.table, (score, member));
-        self.tree.partition(|key| {
-            key.score < score
-                || key.score == score && order((key.score, table.key(key.at)), wanted).is_lt()
-        })
+    /// Whether a key is before a member of this score.
+    #[inline]
+    fn is_before(table: &Table<f64>, key: &Key, score: f64, member: &[u8]) -> bool {
+        key.score < score
+            || key.score == score && order((key.score, table.key(key.at)), (score, member)).is_lt()
+    }
+
+    /// The rank of the member at a place.
+    fn rank(&self, at: u32) -> usize {
+        let (score, member) = (*self.table.with(at), self.table.key(at));
+        let before = |key: &Key| Self::is_before(&self.table, key, score, member);
+        self.tree.rank(&mut Exactly(Key { score, at }, before))
     }
 
     fn insert(&mut self, member: &[u8], score: f64) {
-        let rank = self.rank(score, member);
         let at = self.table.insert(member, b"", score);
-        self.tree.insert(rank, Key { score, at });
+        self.link(member, Key { score, at });
     }
 
-    /// Removes the member of this rank, which is at this place.
-    fn remove(&mut self, rank: usize, at: u32) {
-        self.tree.remove(rank);
+    /// Sets the score of a member that the table has at a place, or has not.
+    fn set(&mut self, found: Option<u32>, member: &[u8], score: f64) {
+        match found {
+            None => self.insert(member, score),
+            Some(at) if *self.table.with(at) != score => {
+                self.unlink(at);
+                *self.table.with_mut(at) = score;
+                self.link(member, Key { score, at });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Puts a member of the table into the tree.
+    fn link(&mut self, member: &[u8], key: Key) {
+        let before = |other: &Key| Self::is_before(&self.table, other, key.score, member);
+        self.tree.insert_at(&mut Behind(before), key);
+    }
+
+    /// Takes the member at a place out of the tree.
+    fn unlink(&mut self, at: u32) {
+        let (score, member) = (*self.table.with(at), self.table.key(at));
+        let before = |key: &Key| Self::is_before(&self.table, key, score, member);
+        self.tree.remove_at(&mut Exactly(Key { score, at }, before));
+    }
+
+    /// Removes a member from the table that the tree has no more.
+    fn forget(&mut self, at: u32) {
         let last = self.table.len() as u32 - 1;
         if at != last {
             // Before the table moves it: its key is read at its old place.
-            let rank = self.rank(*self.table.with(last), self.table.key(last));
-            self.tree.set_place(rank, at);
+            let (score, member) = (*self.table.with(last), self.table.key(last));
+            let before = |key: &Key| Self::is_before(&self.table, key, score, member);
+            self.tree.set_place(&mut Exactly(Key { score, at: last }, before), at);
         }
         self.table.remove(at);
     }
@@ -164,19 +195,28 @@ impl ZSet {
             self.turn_to_large();
         }
         let Repr::Large(large) = &mut self.repr else { return None };
-        let Some(at) = large.table.find(member) else {
-            large.insert(member, score);
-            return None;
-        };
-        let old = *large.table.with(at);
-        if old != score {
-            let (from, to) = (large.rank(old, member), large.rank(score, member));
-            large.tree.remove(from);
-            *large.table.with_mut(at) = score;
-            // What stood before its new place has moved down by one.
-            large.tree.insert(if to > from { to - 1 } else { to }, Key { score, at });
+        let found = large.table.find(member);
+        let old = found.map(|at| *large.table.with(at));
+        large.set(found, member, score);
+        old
+    }
+
+    /// Shows a member's score to `decide`, which says the new one, if there shall be
+    /// one: with one look for the member where that costs something.
+    pub(crate) fn change(
+        &mut self,
+        member: &[u8],
+        limits: &Limits,
+        decide: impl FnOnce(Option<f64>) -> Option<f64>,
+    ) {
+        if let Repr::Large(large) = &mut self.repr {
+            let found = large.table.find(member);
+            if let Some(score) = decide(found.map(|at| *large.table.with(at))) {
+                large.set(found, member, score);
+            }
+        } else if let Some(score) = decide(self.score(member)) {
+            self.set(member, score, limits);
         }
-        Some(old)
     }
 
     /// Removes a member; returns its score.
@@ -192,7 +232,8 @@ impl ZSet {
             Repr::Large(large) => {
                 let at = large.table.find(member)?;
                 let score = *large.table.with(at);
-                large.remove(large.rank(score, member), at);
+                large.unlink(at);
+                large.forget(at);
                 Some(score)
             }
         }
@@ -216,7 +257,7 @@ impl ZSet {
             Repr::Large(large) => {
                 let at = large.table.find(member)?;
                 let score = *large.table.with(at);
-                Some((large.rank(score, member), score))
+                Some((large.rank(at), score))
             }
         }
     }
@@ -309,8 +350,8 @@ impl ZSet {
             Repr::Packed(_) => {}
             Repr::Large(large) => {
                 for _ in 0..count {
-                    let key = large.tree.get(from);
-                    large.remove(from, key.at);
+                    let key = large.tree.remove(from);
+                    large.forget(key.at);
                 }
             }
         }

@@ -96,6 +96,15 @@ pub(super) fn pop(zset: &mut ZSet, call: &StructCall<'_>, out: &mut StructAnswer
     }
 }
 
+/// What adding a member did.
+enum Added {
+    Forbidden,
+    NotANumber,
+    New(f64),
+    Changed(f64),
+    Same(f64),
+}
+
 fn add(zset: &mut ZSet, call: &StructCall<'_>, ctx: &mut Ctx<'_>, out: &mut StructAnswer<'_>) {
     let incr = call.has(StructFlags::INCR);
     let pairs = || {
@@ -109,34 +118,55 @@ fn add(zset: &mut ZSet, call: &StructCall<'_>, ctx: &mut Ctx<'_>, out: &mut Stru
         return out.fail(Status::NOT_FINITE);
     }
     let (mut added, mut updated) = (0, 0);
-    for (score, member) in pairs() {
-        let (mut score, old) = (score.unwrap_or(0.0), zset.score(member));
-        if let Some(old) = old.filter(|_| incr) {
-            score += old;
+    for (given, member) in pairs() {
+        let mut outcome = Added::Forbidden;
+        zset.change(member, ctx.limits, |old| {
+            let mut score = given.unwrap_or(0.0);
+            if let Some(old) = old.filter(|_| incr) {
+                score += old;
+            }
             if score.is_nan() {
-                return out.fail(Status::NOT_FINITE);
+                outcome = Added::NotANumber;
+                return None;
             }
-        }
-        let forbidden = match old {
-            Some(old) => {
-                call.has(StructFlags::IF_NEW)
-                    || call.has(StructFlags::GREATER) && score <= old
-                    || call.has(StructFlags::LESS) && score >= old
+            let forbidden = match old {
+                Some(old) => {
+                    call.has(StructFlags::IF_NEW)
+                        || call.has(StructFlags::GREATER) && score <= old
+                        || call.has(StructFlags::LESS) && score >= old
+                }
+                None => call.has(StructFlags::IF_HELD),
+            };
+            if forbidden {
+                return None;
             }
-            None => call.has(StructFlags::IF_HELD),
+            outcome = match old {
+                None => Added::New(score),
+                Some(old) if old != score => Added::Changed(score),
+                Some(_) => Added::Same(score),
+            };
+            (old != Some(score)).then_some(score)
+        });
+        let score = match outcome {
+            Added::NotANumber => return out.fail(Status::NOT_FINITE),
+            Added::Forbidden => {
+                if incr {
+                    out.nil();
+                }
+                continue;
+            }
+            Added::New(score) => {
+                added += 1;
+                out.grew();
+                score
+            }
+            Added::Changed(score) => {
+                updated += 1;
+                out.grew();
+                score
+            }
+            Added::Same(score) => score,
         };
-        if forbidden {
-            if incr {
-                out.nil();
-            }
-            continue;
-        }
-        if old != Some(score) {
-            zset.set(member, score, ctx.limits);
-            out.grew();
-            updated += i64::from(old.is_some());
-            added += i64::from(old.is_none());
-        }
         if incr {
             out.double(score);
         }
