@@ -88,7 +88,8 @@ const ABOUT_ONE_ELEMENT: &str = "HSET h f 1|HSET h f 2|hset h g x|HGET h f|hGeT 
     ZADD z nx d|ZADD z xx 1|ZADD z x d|ZINCRBY z 2 a|ZINCRBY z -inf c|ZINCRBY z x a|ZSCORE z a|\
     ZSCORE z b|ZSCORE z c|ZSCORE z none|ZSCORE none a|ZADD z 12345 e|ZSCORE z e|ZADD z -7 f|\
     ZSCORE z f|ZADD z -0 g|ZSCORE z g|ZADD z 10000 h|ZSCORE z h|ZRANK z a|ZREVRANK z a|ZRANK z none|\
-    ZRANK none a|ZCARD z|ZPOPMIN z|ZPOPMAX z|ZREM z a|ZREM z a|ZPOPMIN none|SET t x|HGET t f|HSET t f 1|\
+    ZRANK none a|ZRANGE z 0 1|ZRANGE z 1 0|ZRANGE z 0 200|ZRANGE z -1 1|ZRANGE z x 1|ZRANGE z 0 1x|\
+    RPUSH r a b c|LRANGE r 0 1|LRANGE r 2 9|LRANGE r 9 9|LRANGE none 0 1|LRANGE z 0 1|ZCARD z|ZPOPMIN z|ZPOPMAX z|ZREM z a|ZREM z a|ZPOPMIN none|SET t x|HGET t f|HSET t f 1|\
     LPUSH t a|LPOP t|SADD t a|SISMEMBER t a|ZADD t 1 a|ZSCORE t a|ZRANK t a|SCARD t|HLEN t|GET h|\
     LPUSH h a|ZADD s 1 a|HGET l f|SCARD|SCARD a b|TYPE z|HGETALL h";
 
