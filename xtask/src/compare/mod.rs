@@ -2,6 +2,7 @@
 //! All servers stand pinned to one CPU, the generator to another, and rounds are interleaved, so
 //! that whatever the machine does meets every server alike. Ratios carry; microseconds do not.
 
+mod backends;
 mod bench;
 mod commands;
 mod load;
@@ -61,6 +62,13 @@ pub(crate) struct Args {
     /// What our host keeps the values in.
     #[arg(long, default_value = "segcache")]
     backend: String,
+    /// Compare what a request costs over each of these, beside the first: segcache,slab,heap.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        conflicts_with_all = ["commands", "linked", "only", "momento", "backend"]
+    )]
+    backends: Option<Vec<String>>,
     /// What makes the load of the workloads; redis-benchmark does not verify the replies.
     #[arg(long, value_enum, default_value_t = Maker::CrucibleBenchmark)]
     generator: Maker,
@@ -109,8 +117,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     sys::raise_open_files();
     sys::pin(args.load_cpu).map_err(|error| format!("cannot pin to CPU: {error}"))?;
+    if let Some(backends) = &args.backends {
+        return backends::compare(args, backends);
+    }
     match &args.commands {
         _ if args.momento => momento::compare(args),
+
         Some(names) => commands::compare(args, names),
         None => compare_workloads(args),
     }
