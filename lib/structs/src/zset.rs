@@ -47,8 +47,7 @@ impl Large {
     /// Whether a key is before a member of this score.
     #[inline]
     fn is_before(table: &Table<f64>, key: &Key, score: f64, member: &[u8]) -> bool {
-        key.score < score
-            || key.score == score && order((key.score, table.key(key.at)), (score, member)).is_lt()
+        key.score < score || key.score == score && table.key(key.at) < member
     }
 
     /// The rank of the member at a place.
