@@ -22,6 +22,8 @@ use std::collections::HashMap;
 use trace::Trace;
 
 const MIB: u64 = 1 << 20;
+/// How far s3fifo's miss ratio may be above the reference with the same rule.
+const ABOVE_REFERENCE_MAX: f64 = 0.005;
 /// Class of the items of a replay in which every object counts one, bytes.
 const EQUAL_CLASS: usize = 1024;
 /// Bytes of an item beside key and value.
@@ -123,6 +125,9 @@ fn replay(args: &[String]) {
                     let key = (trace.name.clone(), fraction.to_owned(), (*rival).to_owned());
                     if let Some(theirs) = rows.get(&key) {
                         beside += &format!(" {rival} {theirs:.4} ({:+.4})", ratio - theirs);
+                        if *rival == "s3fifo1" && ratio - theirs > ABOVE_REFERENCE_MAX {
+                            beside += " missed";
+                        }
                     }
                 }
                 println!(
