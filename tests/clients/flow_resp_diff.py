@@ -59,6 +59,15 @@ EXPIRE nokey 10 | SET a 1 | EXPIRE a 100 | TTL a | EXPIRE a 200 NX | EXPIRE a 20
 SET a 1 | EXPIRE a -1 | EXISTS a | SET a 1 | EXPIRE a 0 | EXISTS a | SET a 1 | EXPIREAT a 1 | GET a
 SET a 1 | PEXPIRE a 100000 | TTL a | EXPIREAT a 2000000000 | EXPIRETIME a | PEXPIREAT a 2000000000000
 + PEXPIRETIME a | EXPIREAT a x | PEXPIREAT a 1 | EXISTS a
+PFADD h | GET h | PFCOUNT h | GET h | PFADD h | PFADD h a b c | GET h | PFCOUNT h | GET h | PFADD h c b a | GET h
++ PFADD h d | PFCOUNT h | PFCOUNT h nokey | PFCOUNT nokey | PFCOUNT nokey nokey2 | GET h | STRLEN h | TYPE h | PFADD h ""
+PFADD a 1 2 3 4 5 | PFADD b 4 5 6 7 | PFCOUNT a b | PFMERGE c a b | PFCOUNT c | GET c | PFMERGE c | GET c | PFMERGE new
++ GET new | PFMERGE a b nokey | PFCOUNT a | GET a | EXPIRE a 100 | PFADD a 9 | TTL a | PFMERGE a b | TTL a
+SET s hello | PFADD s x | PFCOUNT s | PFCOUNT s nokey | PFMERGE d s | PFMERGE s | SET s HYLLtoo_short | PFCOUNT s
++ SET s HYLL\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80 | PFCOUNT s | PFADD s x | PFCOUNT s s | PFMERGE d s | PFMERGE s s
++ SET s HYLL\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80\x7f\xff | PFCOUNT s | PFADD s x | EXISTS d
++ SET s HYLL\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80\x7f\xff | PFCOUNT s | PFADD s x | PFADD | PFCOUNT | PFMERGE
+MULTI | PFADD h a b | PFCOUNT h | PFADD g c | PFMERGE m h g | PFCOUNT m | GET m | EXEC | PFCOUNT m h
 INCR n | INCR n | DECR n | INCRBY n 10 | DECRBY n 3 | GET n | INCRBY n -5 | DECRBY n -5 | GET n
 + INCRBY n x | INCRBY n 1.5 | DECRBY n x | INCRBY n 9223372036854775808 | INCRBY n "" | INCRBY n " 1"
 SET n 9223372036854775807 | INCR n | GET n | SET n -9223372036854775808 | DECR n | GET n
@@ -271,6 +280,18 @@ def scripts(text):
     yield script
 
 
+def growing_sketch():
+    """A HyperLogLog that fills until it is no longer sparse, looked at on the way, and two merged."""
+    steps = []
+    for batch in range(100):
+        members = " ".join(f"member:{n}" for n in range(batch * 40, batch * 40 + 40))
+        steps.append(f"PFADD {'h' if batch % 4 else 'g'} {members}")
+        if batch % 12 == 0:
+            steps += ["PFCOUNT h", "GET h", "PFCOUNT h g"]
+    steps += ["GET h", "PFMERGE g h", "PFCOUNT g", "GET g", "PFMERGE new g nokey", "GET new"]
+    return " | ".join(steps) + "\n"
+
+
 def replies_to(command):
     """How many replies a command has: one, but for the subscribing ones."""
     name, n = command[0].lower(), len(command) - 1
@@ -388,7 +409,8 @@ def both(theirs, ours, version, script, pipelined):
         assert time.monotonic() < limit, f"{script[0]} takes {took} s in every attempt"
 
 
-def compare(theirs, ours, text=SCRIPTS, normal=normal):
+def compare(theirs, ours, text=None, normal=normal):
+    text = text or SCRIPTS + growing_sketch()
     wrong = 0
     for version in (2, 3):
         for script in scripts(text):

@@ -319,6 +319,7 @@ impl Resp {
                 | Cmd::Renamenx
                 | Cmd::Copy
                 | Cmd::Bitop
+                | Cmd::Pfmerge
                 | Cmd::Sort
                 | Cmd::SortRo
         );

@@ -130,6 +130,14 @@ pub enum Ticket {
     Bitop(Operation),
     /// Second step: this length.
     BitopStored(i64),
+    /// A number about a HyperLogLog, or what is wrong with it.
+    Sketch,
+    /// How many elements several HyperLogLogs saw.
+    SketchUnion,
+    /// First step of PFMERGE: all were read.
+    SketchMerge,
+    /// Second step: the target was stored.
+    SketchStored,
     /// The longest common subsequence.
     Lcs(Box<LcsOptions>),
     /// First step of MSETNX and MSETEX NX/XX: facts of all keys.
@@ -223,6 +231,8 @@ impl Ticket {
                 | Ticket::CopyStored
                 | Ticket::Bitop(_)
                 | Ticket::BitopStored(_)
+                | Ticket::SketchMerge
+                | Ticket::SketchStored
                 | Ticket::ExecMore
                 | Ticket::Renamed(_)
                 | Ticket::Copied

@@ -6,6 +6,7 @@
 
 pub mod bitmaps;
 pub mod cold;
+pub mod hyperloglog;
 pub mod keys;
 pub mod streams;
 pub mod strings;
@@ -78,6 +79,9 @@ fn push_more<'a>(command: Cmd, args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
         Cmd::Bitcount => return bitmaps::bitcount(args, q),
         Cmd::Bitpos => return bitmaps::bitpos(args, q),
         Cmd::Bitop => return bitmaps::bitop(args, q),
+        Cmd::Pfadd => hyperloglog::pfadd(args, q),
+        Cmd::Pfcount => hyperloglog::pfcount(args, q),
+        Cmd::Pfmerge => hyperloglog::pfmerge(args, q),
         Cmd::Bitfield | Cmd::BitfieldRo => return bitmaps::bitfield(command, args, q),
         Cmd::Watch => keys::watch(args, q),
         // It counts what the commands before it have left.

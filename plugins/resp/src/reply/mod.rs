@@ -20,11 +20,13 @@ use crucible_plugin_api::{After, ItemKind, Op, Queue, Status};
 
 use crate::Resp;
 use crate::error::Refusal;
+use crate::exec::hyperloglog::bad_of;
 use crate::number::parse_i64;
 use crate::rdb;
 use crate::session::Session;
 use crate::structs::{self, Shape};
 use crate::ticket::{LcsOptions, Ticket, TtlKind};
+use crate::value::hll::Union;
 use crate::value::{bitfield, bits, lcs, range};
 use crate::worker::Worker;
 use crate::write::{SHORT_LEN_BYTES_MAX, Sink, Writer};
@@ -199,7 +201,9 @@ fn answer_more<'a>(
         | Ticket::Renamed(_)
         | Ticket::Copied
         | Ticket::Bitop(_)
-        | Ticket::BitopStored(_)) => steps::go_on(cx, &ticket, ops, w),
+        | Ticket::BitopStored(_)
+        | Ticket::SketchMerge
+        | Ticket::SketchStored) => steps::go_on(cx, &ticket, ops, w),
         // Only a structure has no bytes to tell the encoding from.
         Ticket::Encoding if ops[0].status() == Status::WRONG_TYPE && ops.len() == 2 => {
             structs::answer(cx, Shape::One, &ops[1], w);
@@ -268,6 +272,16 @@ fn one_value<S: Sink + ?Sized>(
             Some(ItemKind::SortedSet) => "zset",
             Some(ItemKind::Hash) => "hash",
         }),
+        Ticket::Sketch => match bad_of(op.number()) {
+            Some(bad) => cx.error(w, &bad.to_string()),
+            None => w.int(op.number()),
+        },
+        Ticket::SketchUnion => {
+            match steps::sketches(ops).and_then(|(_, all)| Union::of(all.iter())) {
+                Ok(union) => w.int(union.count() as i64),
+                Err(bad) => cx.error(w, &bad.to_string()),
+            }
+        }
         Ticket::FieldsFound(found) => numbers(&found.borrow().numbers, w),
         Ticket::FloatFound(found) => w.bulk(found.borrow().text.as_bytes()),
         Ticket::ObjectFact(fact) => object_fact(cx, *fact, op, w),

@@ -1,4 +1,4 @@
-//! Commands of several steps: RENAME, COPY, BITOP, MSETNX, MSETEX. Each step is one round of
+//! Commands of several steps: RENAME, COPY, BITOP, PFMERGE, MSETNX, MSETEX. Each step is one round of
 //! operations; nothing else runs between them, because the store is the command's own until it is
 //! done. What a step does when another writer was faster matters only where a host cannot give
 //! that.
@@ -12,6 +12,7 @@ use crate::error::Refusal;
 use crate::structs::{self, Shape};
 use crate::ticket::{SetAll, Target, Ticket};
 use crate::value::bits;
+use crate::value::hll::{Bad, Hll, Union};
 use crate::write::{Sink, Writer};
 
 /// Answers a step, or queues the next one.
@@ -71,6 +72,12 @@ pub(super) fn go_on<'a, S: Sink + ?Sized>(
         Ticket::CopyRead { replace } => copy(cx, *replace, &ops[0], w),
         Ticket::Bitop(operation) => bitop(cx, *operation, ops),
         Ticket::BitopStored(len) => w.int(*len),
+        Ticket::SketchMerge => {
+            if let Err(bad) = merge_sketches(cx, ops) {
+                cx.error(w, &bad.to_string());
+            }
+        }
+        Ticket::SketchStored => w.ok(),
         _ => cx.refuse(w, &Refusal::Store),
     }
 }
@@ -136,6 +143,34 @@ fn bitop<'a>(cx: &mut Cx<'_, 'a>, operation: bits::Operation, ops: &[Op<'a>]) {
         cx.queue.op(Op::store(target, value));
     }
     cx.next_step(Ticket::BitopStored(result.len() as i64));
+}
+
+/// The HyperLogLogs that were read, and the first of them, which may be absent.
+pub(super) fn sketches(ops: &[Op<'_>]) -> Result<(Option<Hll>, Vec<Hll>), Bad> {
+    let mut all = Vec::with_capacity(ops.len());
+    let mut first = None;
+    for (at, op) in ops.iter().enumerate() {
+        let Some(item) = op.item().filter(|_| op.status() == Status::OK) else { continue };
+        let hll = Hll::read(&item.value().to_cow())?;
+        if at == 0 {
+            first = Some(hll.clone());
+        }
+        all.push(hll);
+    }
+    Ok((first, all))
+}
+
+fn merge_sketches<'a>(cx: &mut Cx<'_, 'a>, ops: &[Op<'a>]) -> Result<(), Bad> {
+    let (first, all) = sketches(ops)?;
+    let mut target = first.unwrap_or_default();
+    Union::of(all.iter())?.add_to(&mut target)?;
+    let value = cx.queue.copy(&target.into_bytes());
+    let old = ops[0].item();
+    let (flags, expires_at_ms) =
+        old.as_ref().map_or((0, 0), |item| (item.flags(), item.expires_at_ms()));
+    cx.queue.op(Op::store(ops[0].key(), value).flags(flags).expires_at(expires_at_ms));
+    cx.next_step(Ticket::SketchStored);
+    Ok(())
 }
 
 fn set_all_check<'a, S: Sink + ?Sized>(

@@ -295,9 +295,9 @@ commands! {
     Geosearch "geosearch" -7, R, K1, RO|ACC, Geo, "6.2.0", Absent("geo commands are not served"), "", "", &[];
     Geosearchstore "geosearchstore" -8, W|OOM, Keys::of(1, 2, 1), OW|UPD, Geo, "6.2.0", Absent("geo commands are not served"), "", "", &[];
     // hyperloglog
-    Pfadd "pfadd" -2, W|OOM|F, K1, RW|INS, Hyperloglog, "2.8.9", Absent("HyperLogLog is not served"), "", "", &[];
-    Pfcount "pfcount" -2, R, KS, RW|ACC, Hyperloglog, "2.8.9", Absent("HyperLogLog is not served"), "", "", &[];
-    Pfmerge "pfmerge" -2, W|OOM, KS, RW|ACC|INS, Hyperloglog, "2.8.9", Absent("HyperLogLog is not served"), "", "", &[];
+    Pfadd "pfadd" -2, W|OOM|F, K1, RW|INS, Hyperloglog, "2.8.9", Modify, "key [element [element ...]]", "Adds elements to a HyperLogLog", &[];
+    Pfcount "pfcount" -2, R, KS, RW|ACC, Hyperloglog, "2.8.9", Modify, "key [key ...]", "About how many elements HyperLogLogs saw", &[];
+    Pfmerge "pfmerge" -2, W|OOM|ISO, KS, RW|ACC|INS, Hyperloglog, "2.8.9", Store, "destkey [sourcekey [sourcekey ...]]", "Stores several HyperLogLogs as one", &[];
     // stream
     Xack "xack" -4, W|F, K1, RW|UPD, Stream, "5.0.0", Absent("streams are not served"), "", "", &[];
     Xadd "xadd" -5, W|OOM|F, K1, RW|UPD, Stream, "5.0.0", Absent("streams are not served"), "", "", &[];

@@ -2,5 +2,6 @@
 
 pub mod bitfield;
 pub mod bits;
+pub mod hll;
 pub mod lcs;
 pub mod range;
