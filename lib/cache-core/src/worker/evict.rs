@@ -28,6 +28,7 @@ use crate::segment::state::{Layer, State, Word};
 use crate::stats::Count;
 use crate::sync::Ordering;
 use crate::worker::Worker;
+use crate::worker::survey::{Survey, rank};
 
 /// Items of one step.
 const STEP_ITEMS: usize = 16;
@@ -39,7 +40,6 @@ const STEP_BYTES: usize = 64 << 10;
 const BARREN_WALKS: u32 = 8;
 const BARREN_ITEMS: u32 = 1024;
 const BARREN_BYTES: usize = 8 << 20;
-const RANKS: usize = 40;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -51,7 +51,7 @@ pub(crate) enum Purpose {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Job {
+pub(super) struct Job {
     id: u32,
     word: Word,
     purpose: Purpose,
@@ -66,18 +66,6 @@ struct Job {
     min_deadline: u64,
     /// A large item that survives in place.
     renew: Option<Layer>,
-}
-
-/// Segments that `merge` treats together.
-#[derive(Debug)]
-struct Survey {
-    segments: Vec<(u32, Word)>,
-    surveyed: usize,
-    bytes_by_rank: [u64; RANKS],
-    bytes: u64,
-    cutoff: usize,
-    /// Bytes of the cutoff rank that may survive.
-    allowance: i64,
 }
 
 /// What was walked since a walk freed something worth the way.
@@ -105,15 +93,15 @@ impl Barren {
 /// A worker's eviction state.
 #[derive(Debug)]
 pub(crate) struct Evictor {
-    job: Option<Job>,
-    survey: Option<Survey>,
+    pub(super) job: Option<Job>,
+    pub(super) survey: Option<Survey>,
     /// Bytes that should have been walked by now.
-    debt: i64,
+    pub(super) debt: i64,
     /// Bytes to walk for each byte freed, in sixteenths.
-    effort_16: u64,
+    pub(super) effort_16: u64,
     barren: Barren,
     /// Walks that freed a segment (or renewed a large item) so far.
-    ended: u64,
+    pub(super) ended: u64,
 }
 
 impl Evictor {
@@ -145,160 +133,13 @@ impl Evictor {
 
 /// An item of the present step.
 #[derive(Clone, Copy)]
-struct Walked {
-    location: u64,
-    len: usize,
-    hash: KeyHash,
-}
-
-/// Hits for its size, on a logarithmic scale of [`RANKS`] steps.
-fn rank(count: u8, len: usize, mean_len: usize) -> usize {
-    let score = u64::from(count) * 4096 * mean_len.max(1) as u64 / len.max(1) as u64;
-    // Two steps for each doubling.
-    let log2 = score.max(1).ilog2() as usize;
-    let half = if log2 > 0 { ((score >> (log2 - 1)) & 1) as usize } else { 0 };
-    (log2 * 2 + half).min(RANKS - 1)
+pub(super) struct Walked {
+    pub(super) location: u64,
+    pub(super) len: usize,
+    pub(super) hash: KeyHash,
 }
 
 impl Worker {
-    /// A segment in a new life, evicting for it if need be.
-    pub(crate) fn take_segment(
-        &self,
-        layer: Layer,
-        group: u8,
-        state: State,
-    ) -> Option<(u32, Word)> {
-        let segment = self.take_or_evict(layer, group, state)?;
-        let taken = self.taken.get() + 1;
-        self.taken.set(taken);
-        if taken > 1 {
-            // What is freed within a sweep comes back after it, so a sweep must find
-            // what it takes; others sweep as well. Known before the heap is full.
-            let shared = &*self.shared;
-            let sweeps = 2 * shared.writers();
-            shared.raise_spare(shared.spare_min() + u64::from(taken) * sweeps);
-        }
-        Some(segment)
-    }
-
-    fn take_or_evict(&self, layer: Layer, group: u8, state: State) -> Option<(u32, Word)> {
-        let shared = &*self.shared;
-        let segments = &shared.segments;
-        // Memory that was let go lately has its pages and may still be in the
-        // processor's cache; memory never used costs a fault a page.
-        if segments.free() == 0 && segments.retired() == 0 {
-            self.retire_dead();
-        }
-        if segments.free() == 0 && segments.retired() > 0 {
-            self.quiesce_if_unlent();
-            segments.reclaim(&shared.epochs);
-        }
-        if let Some(taken) = segments.take(layer, group, state, self.now_s()) {
-            return Some(taken);
-        }
-        for _ in 0..4 * segments.count() {
-            self.quiesce_if_unlent();
-            if segments.reclaim(&shared.epochs) > 0
-                && let Some(taken) = segments.take(layer, group, state, self.now_s())
-            {
-                return Some(taken);
-            }
-            // Retired memory that readers still hold back: evicting more would
-            // only empty the cache.
-            let held_back = u64::from(segments.retired());
-            let patience = if self.lent.get() { 0 } else { u64::from(segments.count() / 64) + 2 };
-            if held_back > shared.spare.load(Ordering::Relaxed) + patience {
-                break;
-            }
-            if !self.finish_job() && !self.logs.borrow_mut().seal_fullest(shared) {
-                break;
-            }
-        }
-        shared.raise_spare(shared.spare.load(Ordering::Relaxed) + 2);
-        // What readers hold back comes back soon; until then a little more than
-        // the budget is better than a refusal.
-        segments.take_beyond(layer, group, state, self.now_s())
-    }
-
-    /// How many segments too few are free or about to be.
-    fn missing(&self) -> i64 {
-        let shared = &*self.shared;
-        let ahead = shared.segments.available() + i64::from(shared.segments.retired());
-        shared.spare.load(Ordering::Relaxed) as i64 - ahead
-    }
-
-    /// Walks on in proportion to bytes appended, while free segments are few.
-    pub(crate) fn pay(&self, bytes: usize) {
-        let missing = self.missing();
-        if missing <= 0 {
-            return;
-        }
-        let mut debt = {
-            let mut evictor = self.evictor.borrow_mut();
-            // A survey walks everything once more.
-            let passes = if self.shared.policy.merge_width() > 0 { 2 } else { 1 };
-            let effort = evictor.effort_16 as i64 * (1 << (missing - 1).min(3));
-            evictor.debt += passes * bytes as i64 * effort / 16;
-            evictor.debt
-        };
-        if debt <= 0 {
-            return;
-        }
-        while debt > 0 {
-            if !self.can_copy() {
-                // What was freed comes back at the next quiescent point.
-                break;
-            }
-            match self.step(true) {
-                0 => debt = 0,
-                walked => debt -= walked as i64,
-            }
-            if self.missing() <= 0 {
-                debt = debt.min(0);
-            }
-        }
-        self.evictor.borrow_mut().debt = debt;
-    }
-
-    /// Frees ahead of need; returns whether more is to be done.
-    pub(crate) fn evict_ahead(&self, steps: u32) -> bool {
-        for _ in 0..steps {
-            if self.missing() <= 0 {
-                return false;
-            }
-            if !self.can_copy() {
-                self.quiesce_if_unlent();
-                if !self.can_copy() {
-                    return false;
-                }
-            }
-            if self.step(true) == 0 {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Whether there is a segment to copy survivors into. Without one a walk would
-    /// drop what the policy wants to keep.
-    fn can_copy(&self) -> bool {
-        let segments = &self.shared.segments;
-        segments.available() > 0
-            || segments.retired() == 0
-            || (segments.reclaim(&self.shared.epochs) > 0 && segments.available() > 0)
-    }
-
-    /// Walks the present job (or a new eviction) until a segment is done with.
-    fn finish_job(&self) -> bool {
-        let ended = self.evictor.borrow().ended;
-        while self.step(true) > 0 {
-            if self.evictor.borrow().ended != ended {
-                return true;
-            }
-        }
-        false
-    }
-
     /// Claims a segment for a job other than eviction, if none is under way.
     pub(crate) fn begin_job(&self, id: u32, word: Word, purpose: Purpose) -> bool {
         let mut evictor = self.evictor.borrow_mut();
@@ -310,7 +151,7 @@ impl Worker {
         true
     }
 
-    fn job_for(&self, id: u32, word: Word, purpose: Purpose) -> Job {
+    pub(super) fn job_for(&self, id: u32, word: Word, purpose: Purpose) -> Job {
         let end = self.shared.segments.meta(id).used.load(Ordering::Relaxed) as usize;
         Job {
             id,
@@ -344,7 +185,7 @@ impl Worker {
         }
     }
 
-    fn claim_victim(&self) -> Option<(u32, Word)> {
+    pub(super) fn claim_victim(&self) -> Option<(u32, Word)> {
         let shared = &*self.shared;
         // Another worker may claim what we chose; then choose again.
         for _ in 0..8 {
@@ -358,30 +199,6 @@ impl Worker {
             }
         }
         None
-    }
-
-    fn begin_merge(&self, evictor: &mut Evictor, width: usize) -> bool {
-        if let Some(survey) = &mut evictor.survey {
-            if let Some((id, word)) = survey.segments.pop() {
-                evictor.job = Some(self.job_for(id, word, Purpose::Evict));
-                return true;
-            }
-            evictor.survey = None;
-        }
-        let mut segments: Vec<_> = std::iter::from_fn(|| self.claim_victim()).take(width).collect();
-        // The oldest comes last, so that popping takes it first.
-        segments.reverse();
-        let Some(&(id, word)) = segments.last() else { return false };
-        evictor.job = Some(self.job_for(id, word, Purpose::Survey));
-        evictor.survey = Some(Survey {
-            segments,
-            surveyed: 0,
-            bytes_by_rank: [0; RANKS],
-            bytes: 0,
-            cutoff: 0,
-            allowance: 0,
-        });
-        true
     }
 
     /// Walks a few items; returns the bytes passed (0: there was nothing to do).
@@ -445,20 +262,9 @@ impl Worker {
         self.evictor.borrow().job.is_some()
     }
 
-    fn mean_len(&self) -> usize {
+    pub(super) fn mean_len(&self) -> usize {
         let (items, bytes) = self.shared.live();
         (bytes / items.max(1)) as usize
-    }
-
-    fn survey_item(&self, evictor: &mut Evictor, item: &Walked, mean_len: usize) {
-        let found = self.shared.index.find_where(item.hash, |e| e.location() == item.location);
-        let Some(survey) = &mut evictor.survey else { return };
-        survey.bytes += item.len as u64;
-        if let Some(found) = found
-            && found.entry.count() > 0
-        {
-            survey.bytes_by_rank[rank(found.entry.count(), item.len, mean_len)] += item.len as u64;
-        }
     }
 
     fn walk_item(&self, evictor: &mut Evictor, job: &mut Job, item: &Walked, mean_len: usize) {
@@ -651,35 +457,5 @@ impl Worker {
         } else if job.purpose == Purpose::Expire {
             self.counters().add(Count::segments_expired, 1);
         }
-    }
-}
-
-impl Survey {
-    /// Finds the rank down to which items may survive.
-    fn elect(&mut self) {
-        let mut left = (self.bytes as f64 * crate::policy::MERGE_KEEP_SHARE) as i64;
-        self.cutoff = 0;
-        for rank in (0..RANKS).rev() {
-            let bytes = self.bytes_by_rank[rank] as i64;
-            if bytes > left {
-                self.cutoff = rank;
-                break;
-            }
-            left -= bytes;
-        }
-        self.allowance = left;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranks_follow_hits_for_size() {
-        assert!(rank(2, 100, 100) > rank(1, 100, 100));
-        assert!(rank(1, 50, 100) > rank(1, 100, 100));
-        assert!(rank(1, 1 << 20, 100) < rank(1, 100, 100));
-        assert!(rank(7, 1, 1 << 30) < RANKS);
     }
 }

@@ -25,7 +25,9 @@ mod link;
 mod logs;
 mod read;
 mod reserve;
+mod room;
 mod store;
+mod survey;
 mod terms;
 mod tick;
 
