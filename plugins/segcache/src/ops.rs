@@ -69,17 +69,17 @@ fn run_other(worker: &mut Worker, op: &mut Op<'_>, sought: Sought, parts: &mut P
         OpCode::GET | OpCode::META if !op.raw().opts.has(Opts::SET_EXPIRY) => {
             read(worker, op, hash, parts);
         }
-        OpCode::STORE if store_options(op).is_some() => store(worker, op, sought, parts),
+        OpCode::STORE => match store_options(op) {
+            Some(options) => store(worker, op, sought, &options, parts),
+            None => general(worker, op, hash, parts),
+        },
         OpCode::COMMIT => commit(worker, op, parts),
         OpCode::DELETE if delete_condition(op).is_some() => delete(worker, op, parts),
         OpCode::APPEND | OpCode::PREPEND => join(worker, op, hash, parts),
         OpCode::TOUCH if op.raw().condition == Condition::ALWAYS => touch(worker, op, parts),
-        OpCode::STORE
-        | OpCode::GET
-        | OpCode::META
-        | OpCode::ARITH
-        | OpCode::TOUCH
-        | OpCode::DELETE => general(worker, op, hash, parts),
+        OpCode::GET | OpCode::META | OpCode::ARITH | OpCode::TOUCH | OpCode::DELETE => {
+            general(worker, op, hash, parts)
+        }
         OpCode::MODIFY => modify(worker, op, hash, parts),
         _ => op.set_status(Status::UNSUPPORTED),
     }
@@ -189,9 +189,8 @@ fn store_options<'a>(op: &Op<'a>) -> Option<Store<'a>> {
     })
 }
 
-fn store(worker: &Worker, op: &mut Op<'_>, sought: Sought, parts: &mut Parts) {
-    let Some(options) = store_options(op) else { return op.set_status(Status::INVALID) };
-    let outcome = worker.store.store_sought(op.key(), sought, &[op.val()], &options);
+fn store(worker: &Worker, op: &mut Op<'_>, sought: Sought, options: &Store<'_>, parts: &mut Parts) {
+    let outcome = worker.store.store_sought(op.key(), sought, &[op.val()], options);
     answer_store(op, outcome, parts);
 }
 

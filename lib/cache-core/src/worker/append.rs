@@ -20,11 +20,17 @@ impl Worker {
     ///
     /// May pass a quiescent point, so the caller holds no reference of its own
     /// unless it is marked as lent.
+    #[inline]
     pub(crate) fn cut(&self, layer: Layer, len: usize, deadline: u64) -> Option<Room> {
-        let log = match self.cut_open(layer, len, deadline) {
-            Ok(room) => return Some(room),
-            Err(log) => log,
-        };
+        match self.cut_open(layer, len, deadline) {
+            Ok(room) => Some(room),
+            Err(log) => self.cut_fresh(log, layer, len, deadline),
+        }
+    }
+
+    /// Room in a fresh segment of a log.
+    #[inline(never)]
+    fn cut_fresh(&self, log: usize, layer: Layer, len: usize, deadline: u64) -> Option<Room> {
         let (id, word) = self.take_segment(layer, Logs::group_of(log), State::Open)?;
         let mut logs = self.logs.borrow_mut();
         logs.begin(&self.shared, log, id, word, self.now.get());
@@ -66,6 +72,7 @@ impl Worker {
     }
 
     /// Writes a whole item into its room; it was last read or written at `last_s`.
+    #[inline]
     pub(crate) fn write(
         &self,
         room: Room,

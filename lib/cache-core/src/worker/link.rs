@@ -103,6 +103,7 @@ impl Worker {
     }
 
     /// [`Worker::place`] in a layer that is known.
+    #[inline]
     pub(crate) fn place_in(
         &self,
         layer: Layer,
@@ -228,9 +229,9 @@ impl Worker {
         };
         let life = guard.life();
         drop(guard);
-        self.linked(len, life);
-        if let Some(old) = replaced {
-            self.unlinked(old, life, None);
+        match replaced {
+            Some(old) => self.replaced(old, len, life),
+            None => self.linked(len, life),
         }
         match inserted {
             Inserted::Free => {}

@@ -262,6 +262,23 @@ impl Worker {
         if let (Some(reason), Some(observer)) = (told, &self.shared.plan.config.observer) {
             observer(self.item_of(entry).key(), reason);
         }
+        self.give_up(location, len);
+    }
+
+    /// What [`Worker::unlinked`] and [`Worker::linked`] do when one item takes the place
+    /// of another.
+    #[inline]
+    fn replaced(&self, old: Entry, len: usize, life: u64) {
+        let (location, old_len) = (old.location(), self.item_len_at(old.location()));
+        self.counters().add(Count::removed, 1);
+        self.counters().add(Count::inserted, 1);
+        self.counters().count_live(life, 0, len as i64 - old_len as i64);
+        self.give_up(location, old_len);
+    }
+
+    /// Nothing leads to this item any more.
+    #[inline]
+    fn give_up(&self, location: u64, len: usize) {
         let segments = &self.shared.segments;
         if segments.offset_of(location) + len > segments.capacity() {
             // A large item owns its segments; if an evictor has claimed them, it
