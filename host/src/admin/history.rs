@@ -22,9 +22,12 @@ const LOOKS_MAX: usize = 300;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What a look consists of. The stores' numbers are sums over all stores.
-const OF_STORES: [&str; 9] = [
+const OF_STORES: [&str; 12] = [
     "hits",
     "misses",
+    "misses_absent",
+    "misses_expired",
+    "misses_evicted",
     "inserted",
     "evicted",
     "evicted_for_slot",

@@ -64,7 +64,10 @@ fn sampled_requests_show_in_histograms_outcomes_hot_keys_and_curves() {
     assert!(outcome("done") >= 9 && outcome("absent") >= 4);
     assert!(metrics.contains("le=\"+Inf\"}") && metrics.contains("le=\"0.000064\"}"));
     assert!(metrics.contains("crucible_store_hits_total{store=\"cache\"} 1280\n"), "{metrics}");
-    assert!(metrics.contains("crucible_store_misses_total{store=\"cache\"} 640\n"));
+    for (cause, misses) in [("absent", 640), ("expired", 0), ("evicted", 0)] {
+        let told = format!("crucible_store_misses_total{{store=\"cache\",cause=\"{cause}\"}} ");
+        assert_eq!(count(&told), misses, "{cause}: {metrics}");
+    }
 
     let hot = get(&at, "/hotkeys");
     assert_eq!(hot["keys"][0]["key"], "customer…");

@@ -41,6 +41,48 @@ fn a_stored_value_reads_back_with_its_flags_marks_and_deadline() {
 }
 
 #[test]
+fn a_miss_is_counted_by_what_became_of_the_key() {
+    let cache = cache(1 << 20);
+    let mut w = cache.worker(0).unwrap();
+    w.enter(T0);
+    let causes = || {
+        let c = cache.stats().counters;
+        (c.hits, c.misses, c.misses_absent, c.misses_expired, c.misses_evicted)
+    };
+    assert!(w.get(b"never").is_none());
+    let meta = Meta { deadline_ms: T0 + 10, ..Meta::default() };
+    for key in [b"soon", b"late"] {
+        w.store(key, &[b"v"], &Store { meta, ..Store::default() }).unwrap();
+    }
+    assert!(w.get(b"soon").is_some());
+    w.enter(T0 + 11);
+    assert!(w.get(b"soon").is_none());
+    w.count_lookup(b"late", cache.hash(b"late"));
+    w.count_lookup(b"nor this", cache.hash(b"nor this"));
+    assert_eq!(causes(), (1, 4, 2, 2, 0));
+    // Deleted is absent, also after its time.
+    w.delete(b"soon", Condition::Always);
+    assert!(w.get(b"soon").is_none());
+    assert_eq!(causes(), (1, 5, 3, 2, 0));
+
+    // Over the memory: the last evicted of the queue of new items are remembered.
+    let keys = |i: u32| i.to_le_bytes();
+    for i in 0..20_000 {
+        w.store(&keys(i), &[&[7; 100]], &Store::default()).unwrap();
+        if i % 100 == 0 {
+            w.tick(64);
+            w.enter(T0 + 12);
+        }
+    }
+    let before = causes();
+    let missed = (0..20_000).filter(|&i| w.get(&keys(i)).is_none()).count() as u64;
+    let (_, misses, absent, _, evicted) = causes();
+    assert_eq!(misses - before.1, missed);
+    assert!(evicted > 1000, "{:?}", causes());
+    assert_eq!(evicted + absent - before.2, missed);
+}
+
+#[test]
 fn empty_keys_empty_values_and_long_keys_are_items() {
     let cache = cache(1 << 22);
     let mut w = cache.worker(0).unwrap();

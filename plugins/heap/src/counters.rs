@@ -24,6 +24,12 @@ counters! {
     hits,
     /// Lookups that found none.
     misses,
+    /// Of those, lookups of keys that nothing is known of: never stored, deleted, or gone for long.
+    misses_absent,
+    /// Of those, lookups that found an item past its deadline, not taken away yet.
+    misses_expired,
+    /// Of those, lookups of keys that the policy's ghosts remember.
+    misses_evicted,
     /// Items evicted to make room.
     evicted,
     /// Items removed after their deadline.

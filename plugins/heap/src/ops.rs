@@ -92,14 +92,28 @@ fn run_one(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     }
 }
 
+/// The item of a key, also when its time is over.
+fn seen(store: &Store, hash: KeyHash, key: &[u8]) -> Option<ItemRef> {
+    let table = store.shard_of(hash).table()?;
+    table.find(hash, |item| item.key() == key).map(|(_, item)| item)
+}
+
+/// Counts a look-up that found nothing, by cause.
+fn count_miss(store: &Store, worker: &Worker, hash: KeyHash, expired: bool) {
+    let cause = if expired {
+        Count::misses_expired
+    } else if store.ghosts.contains(hash) {
+        Count::misses_evicted
+    } else {
+        Count::misses_absent
+    };
+    worker.count(store, Count::misses, 1);
+    worker.count(store, cause, 1);
+}
+
 fn read(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
-    let key = op.key();
-    let found = store
-        .shard_of(hash)
-        .table()
-        .and_then(|table| table.find(hash, |item| item.key() == key))
-        .map(|(_, item)| item)
-        .filter(|item| !item.is_expired(worker.now_ms));
+    let there = seen(store, hash, op.key());
+    let found = there.filter(|item| !item.is_expired(worker.now_ms));
     let reads = op.code() == OpCode::GET;
     if !reads && found.is_some_and(|item| item.value_type() != value_type::STRING) {
         // What a structure holds is looked at under its shard's lock.
@@ -107,7 +121,7 @@ fn read(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     }
     let Some(item) = found else {
         if reads {
-            worker.count(store, Count::misses, 1);
+            count_miss(store, worker, hash, there.is_some());
         }
         return op.set_status(Status::MISS);
     };
@@ -214,6 +228,8 @@ fn write(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
         }
     }
     let step = worker.access_step();
+    let was_expired = op.code() == OpCode::GET
+        && seen(store, hash, key).is_some_and(|item| item.is_expired(worker.now_ms));
     let mut shard = store.lock(store.shard_index(hash));
     let entry = shard.present(worker, hash, key);
     let before = entry.map(|(_, item)| item);
@@ -294,9 +310,10 @@ fn write(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
         }
     };
     drop(shard);
-    if op.code() == OpCode::GET {
-        let found = status == Status::OK;
-        worker.count(store, if found { Count::hits } else { Count::misses }, 1);
+    match (op.code(), status) {
+        (OpCode::GET, Status::OK | Status::WRONG_TYPE) => worker.count(store, Count::hits, 1),
+        (OpCode::GET, _) => count_miss(store, worker, hash, was_expired),
+        _ => {}
     }
     // A new value has not been read yet; the answer shows what was before.
     let read = match &done {

@@ -273,3 +273,44 @@ fn a_read_item_says_that_it_was_read_and_how_long_it_was_idle() {
     worker.run(Op::store(b"k", b"w"));
     assert_eq!(seen(&mut worker, Op::meta(b"k")), (false, Some(0)));
 }
+
+#[test]
+fn misses_are_counted_by_what_became_of_the_key() {
+    let store = store(r#"{"heap_size":"2MB"}"#, 1);
+    let mut worker = store.worker(0);
+    let causes = |worker: &mut StoreWorker<'_>| {
+        let stats = worker.stats("");
+        ["hits", "misses", "misses_absent", "misses_expired", "misses_evicted"]
+            .map(|name| number(&stats, name))
+    };
+    let soon = store.now_ms() + 10;
+    for key in [b"one", b"two"] {
+        assert_eq!(worker.run(Op::store(key, b"v").expires_at(soon)).status, Status::OK);
+    }
+    assert_eq!(worker.run(Op::get(b"one")).status, Status::OK);
+    store.set_now_ms(soon + 1);
+    // A plain read, and one that would have changed the deadline.
+    let later = soon + 1000;
+    let missed = [
+        worker.run(Op::get(b"one")),
+        worker.run(Op::get(b"two").opts(Opts::SET_EXPIRY).expires_at(later)),
+        worker.run(Op::get(b"none")),
+        worker.run(Op::get(b"none").opts(Opts::SET_EXPIRY).expires_at(later)),
+    ];
+    assert!(missed.iter().all(|answer| answer.status == Status::MISS), "{missed:?}");
+    assert_eq!(causes(&mut worker), [1, 4, 2, 2, 0]);
+
+    // What did not find room is remembered for a while.
+    for n in 0..20_000u32 {
+        let key = n.to_le_bytes();
+        assert_eq!(worker.run(Op::store(&key, &[7; 200])).status, Status::OK);
+    }
+    let before = causes(&mut worker);
+    let misses = (0..20_000u32)
+        .filter(|n| worker.run(Op::get(&n.to_le_bytes())).status == Status::MISS)
+        .count() as i64;
+    let [_, all, absent, expired, evicted] = causes(&mut worker);
+    assert_eq!(all - before[1], misses);
+    assert!(evicted > 1000, "{evicted} of {misses}");
+    assert_eq!((evicted + absent - before[2], expired), (misses, 2));
+}

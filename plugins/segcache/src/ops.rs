@@ -321,6 +321,10 @@ fn general(worker: &Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
     let (mut status, mut note) = (Status::INTERNAL, 0);
     let mut value: Vec<u8> = Vec::new();
     let held: *mut Vec<u8> = &raw mut value;
+    let reads = op.code() == OpCode::GET && !op.raw().opts.has(Opts::NO_TOUCH);
+    if reads {
+        worker.store.count_lookup(op.key(), hash);
+    }
     let outcome = worker.store.update_hashed(op.key(), hash, |present| {
         let change = match present {
             None => semantics::decide(op, None),
@@ -350,7 +354,6 @@ fn general(worker: &Worker, op: &mut Op<'_>, hash: KeyHash, parts: &mut Parts) {
         }
     });
     let number = (status == Status::OK).then_some(note);
-    let reads = op.code() == OpCode::GET && !op.raw().opts.has(Opts::NO_TOUCH);
     answer_update(worker, op, hash, &outcome, status, number, parts);
     if reads && matches!(outcome, Ok(Outcome { new: Some(_), .. })) {
         worker.store.count_read(op.key(), hash);

@@ -24,6 +24,10 @@ counters! {
     hits,
     /// Lookups that found none.
     misses,
+    /// Of those, lookups of keys that nothing is known of: never stored, deleted, or gone for long.
+    misses_absent,
+    /// Of those, lookups that found an item past its deadline, not taken away yet.
+    misses_expired,
     /// Items evicted to make room.
     evicted,
     /// Items evicted that were never read.

@@ -87,20 +87,29 @@ fn run_one(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     }
 }
 
+/// The item of a key, also when its time is over.
+#[inline]
+fn seen(store: &Store, hash: KeyHash, key: &[u8]) -> Option<ItemRef> {
+    let slabs = &store.slabs;
+    let table = store.shard_of(hash).table()?;
+    table.find(hash, |at| slabs.item(at).key() == key).map(|(_, at)| slabs.item(at))
+}
+
+/// Counts a look-up that found nothing, by cause. What was evicted is not remembered.
+fn count_miss(store: &Store, worker: &Worker, expired: bool) {
+    worker.count(store, Count::misses, 1);
+    let cause = if expired { Count::misses_expired } else { Count::misses_absent };
+    worker.count(store, cause, 1);
+}
+
 #[inline]
 fn read(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
-    let key = op.key();
-    let slabs = &store.slabs;
-    let found = store
-        .shard_of(hash)
-        .table()
-        .and_then(|table| table.find(hash, |at| slabs.item(at).key() == key))
-        .map(|(_, at)| slabs.item(at))
-        .filter(|item| !item.is_expired(worker.now_ms));
+    let there = seen(store, hash, op.key());
+    let found = there.filter(|item| !item.is_expired(worker.now_ms));
     let reads = op.code() == OpCode::GET;
     let Some(item) = found else {
         if reads {
-            worker.count(store, Count::misses, 1);
+            count_miss(store, worker, there.is_some());
         }
         return op.set_status(Status::MISS);
     };

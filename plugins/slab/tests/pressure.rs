@@ -399,3 +399,29 @@ fn a_read_item_says_that_it_was_read_and_how_long_it_was_idle() {
     worker.run(Op::store(b"k", b"w"));
     assert!(!seen(&mut worker, Op::meta(b"k")).0);
 }
+
+#[test]
+fn misses_are_counted_by_what_became_of_the_key() {
+    let store = store(r#"{"heap_size":"2MB"}"#, 1);
+    let mut worker = store.worker(0);
+    let causes = |worker: &mut StoreWorker<'_>| {
+        let stats = worker.stats("");
+        ["hits", "misses", "misses_absent", "misses_expired"].map(|name| number(&stats, name))
+    };
+    let soon = store.now_ms() + 10;
+    for key in [b"one", b"two"] {
+        assert_eq!(worker.run(Op::store(key, b"v").expires_at(soon)).status, Status::OK);
+    }
+    assert_eq!(worker.run(Op::get(b"one")).status, Status::OK);
+    store.set_now_ms(soon + 1);
+    // A plain read, and one that would have changed the deadline.
+    let later = soon + 1000;
+    let missed = [
+        worker.run(Op::get(b"one")),
+        worker.run(Op::get(b"two").opts(Opts::SET_EXPIRY).expires_at(later)),
+        worker.run(Op::get(b"none")),
+        worker.run(Op::get(b"none").opts(Opts::SET_EXPIRY).expires_at(later)),
+    ];
+    assert!(missed.iter().all(|answer| answer.status == Status::MISS), "{missed:?}");
+    assert_eq!(causes(&mut worker), [1, 4, 2, 2]);
+}

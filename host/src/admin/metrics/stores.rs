@@ -26,7 +26,11 @@ const fn family(name: &'static str, kind: Kind, help: &'static str) -> Family {
 
 const FAMILIES: &[Family] = &[
     family("crucible_store_hits", Kind::Counter, "Look-ups that found an item."),
-    family("crucible_store_misses", Kind::Counter, "Look-ups that found none."),
+    family(
+        "crucible_store_misses",
+        Kind::Counter,
+        "Look-ups that found none, by cause: expired found an item past its deadline, evicted a key that the store remembers to have evicted, absent nothing.",
+    ),
     family("crucible_store_items", Kind::Gauge, "Items in the store."),
     family("crucible_store_inserted_items", Kind::Counter, "Items that were put in."),
     family(
@@ -69,9 +73,15 @@ const fn by(
     Known { own, family, label: Some((label, value)) }
 }
 
+/// The sum of a store's misses, told of stores that do not tell the causes.
+const ALL_MISSES: &str = "misses";
+
 const KNOWN: &[Known] = &[
     known("hits", "crucible_store_hits"),
-    known("misses", "crucible_store_misses"),
+    known(ALL_MISSES, "crucible_store_misses"),
+    by("misses_absent", "crucible_store_misses", "cause", "absent"),
+    by("misses_expired", "crucible_store_misses", "cause", "expired"),
+    by("misses_evicted", "crucible_store_misses", "cause", "evicted"),
     known("items", "crucible_store_items"),
     known("inserted", "crucible_store_inserted_items"),
     by("evicted", "crucible_store_evicted_items", "cause", "room"),
@@ -118,6 +128,10 @@ pub(super) fn write(text: &mut Text, state: &State) {
         let mut samples = Vec::new();
         for member in members {
             for (store, numbers) in &stores {
+                let has_causes = || numbers.iter().any(|(name, _)| name == "misses_absent");
+                if member.own == ALL_MISSES && has_causes() {
+                    continue;
+                }
                 let found = numbers.iter().find(|(name, _)| name == member.own);
                 samples.extend(found.map(|(_, value)| (store, member.label, *value)));
             }

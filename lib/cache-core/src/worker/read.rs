@@ -66,12 +66,12 @@ impl Worker {
         self.auto_enter();
         let Sought { hash, spot, .. } = sought;
         let Some(found) = self.shared.index.find_at(spot, hash, key, &self.shared.segments) else {
-            self.missed(hash);
+            self.count_miss(hash, false);
             return None;
         };
         let item = self.item_of(found.entry);
         if self.is_expired(item.header().deadline) {
-            self.missed(hash);
+            self.count_miss(hash, true);
             return None;
         }
         found.count_hit(self.count_cap);
@@ -82,11 +82,20 @@ impl Worker {
         Some(item)
     }
 
-    /// Counts a read that found nothing.
+    /// Counts a read that found nothing, by cause.
     // Not the one to return it: then every item that is found would go through memory.
+    #[cold]
     #[inline(never)]
-    fn missed(&self, hash: KeyHash) {
+    fn count_miss(&self, hash: KeyHash, expired: bool) {
+        let cause = if expired {
+            Count::misses_expired
+        } else if self.shared.ghosts.contains(hash) {
+            Count::misses_evicted
+        } else {
+            Count::misses_absent
+        };
         self.counters().add(Count::misses, 1);
+        self.counters().add(cause, 1);
         self.shared.samples.read(hash, None);
     }
 
@@ -133,7 +142,20 @@ impl Worker {
         Some(item)
     }
 
-    /// Counts a read of a key that was looked at by other means.
+    /// Counts a look-up that an operation of another kind makes: whether it finds an item.
+    pub fn count_lookup(&self, key: &[u8], hash: KeyHash) {
+        self.auto_enter();
+        let found = self.shared.index.find(hash, key, &self.shared.segments);
+        match found.and_then(|found| self.visible(&found)) {
+            Some(item) => {
+                self.counters().add(Count::hits, 1);
+                self.shared.samples.read(hash, Some(item.item_len()));
+            }
+            None => self.count_miss(hash, found.is_some()),
+        }
+    }
+
+    /// Notes a read of a key that was looked at by other means, for the policy.
     pub fn count_read(&self, key: &[u8], hash: KeyHash) {
         if let Some(found) = self.shared.index.find(hash, key, &self.shared.segments) {
             found.count_hit(self.count_cap);

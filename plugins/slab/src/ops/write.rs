@@ -46,14 +46,17 @@ pub(super) fn write(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: K
     if op.key().len() > plan.key_len_max || op.val().len() > plan.value_len_max {
         return op.set_status(Status::TOO_LARGE);
     }
+    let was_expired = op.code() == OpCode::GET
+        && super::seen(store, hash, op.key()).is_some_and(|item| item.is_expired(worker.now_ms));
     let answer = with_room(store, worker, |worker, purpose| {
         let answer = attempt(store, worker, op, hash, purpose);
         let lacks_memory = answer.after == Err(Status::NO_MEMORY);
         (answer, lacks_memory)
     });
-    if op.code() == OpCode::GET {
-        let found = answer.status == Status::OK;
-        worker.count(store, if found { Count::hits } else { Count::misses }, 1);
+    match (op.code(), answer.status) {
+        (OpCode::GET, Status::OK) => worker.count(store, Count::hits, 1),
+        (OpCode::GET, _) => super::count_miss(store, worker, was_expired),
+        _ => {}
     }
     show(store, worker, op, &answer);
     // A new value has not been read yet; the answer shows what was before.
