@@ -11,6 +11,8 @@ pub struct Stats {
     pub sweeps: u64,
     /// `io_uring_enter` calls.
     pub enters: u64,
+    /// Of those, waits for several completions, of which `min_wait_us` is the longest.
+    pub fuller_waits: u64,
     /// Operations submitted.
     pub sqes: u64,
     /// Completions reaped.

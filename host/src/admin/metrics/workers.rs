@@ -101,6 +101,11 @@ const LOOP: &[OfLoop] = &[
     ("crucible_received_bytes", "Bytes received.", |s| s.received_bytes),
     ("crucible_sent_bytes", "Bytes sent.", |s| s.sent_bytes),
     ("crucible_ring_enters", "io_uring_enter calls.", |s| s.enters),
+    (
+        "crucible_ring_fuller_waits",
+        "Of those, waits for several completions, for uring.min_wait at the longest.",
+        |s| s.fuller_waits,
+    ),
     ("crucible_ring_submissions", "Operations submitted.", |s| s.sqes),
     ("crucible_ring_completions", "Completions reaped.", |s| s.cqes),
     ("crucible_ring_overflows", "Completion queue overflows.", |s| s.cq_overflows),

@@ -479,6 +479,28 @@ fn output_past_the_hard_limit_closes_the_connection() {
 }
 
 #[test]
+fn a_request_whose_reply_passes_the_hard_limit_may_still_be_consumed() {
+    let change = |c: &mut crate::Config| {
+        c.output_low_water_bytes = 100;
+        c.output_high_water_bytes = 1000;
+        c.output_hard_limit_bytes = 5000;
+    };
+    let mut rig = Rig::with(change, Buffers::new(4, 4096, true).unwrap());
+    let conn = rig.accept();
+    rig.on_data(|ctx, conn, data| {
+        ctx.send(conn, &[b'r'; 6000]);
+        assert!(ctx.input(conn).is_empty(), "its input is gone");
+        ctx.consume(conn, data.len());
+        crate::Consumed::Bytes(data.len())
+    });
+    rig.receive(conn, b"ask");
+    rig.turn();
+    assert!(!rig.ctx().is_open(conn));
+    rig.cancel_all(conn);
+    assert_eq!(rig.closed(conn), [CloseReason::OutputLimit]);
+}
+
+#[test]
 fn a_broken_pipe_closes_with_the_errno() {
     let mut rig = Rig::new();
     let conn = rig.accept();

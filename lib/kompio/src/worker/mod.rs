@@ -197,6 +197,7 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             return self.look();
         }
         let completions = self.batch(sends);
+        self.ctx.stats.fuller_waits += u64::from(completions > 1);
         self.handler.on_quiescent(true);
         let entered = self.kernel.enter(Wait { completions, timeout: longest });
         self.handler.on_wake();
