@@ -12,6 +12,7 @@
 use core::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::{Duration, Instant};
 
 use crucible_plugin_api::abi::tables::{BackendVt_Ref, Command, ProtocolVt_Ref};
 use crucible_plugin_api::channels::Bus;
@@ -22,6 +23,9 @@ use abi_stable::std_types::{ROption, RStr, RString};
 
 use crate::loader::Loaded;
 use crate::services::{Core, host_api};
+
+/// Who takes longer to be made is named in the log: until then nobody is served.
+const SLOW_START: Duration = Duration::from_secs(1);
 
 /// A plugin refused to be made.
 #[derive(Debug, thiserror::Error)]
@@ -190,12 +194,17 @@ impl StoreInstance {
         let host = host_api::table(core, &plugin.metadata.name, bus);
         let (mut ctx, mut error) = (std::ptr::null_mut(), RString::new());
         // SAFETY: the main thread; both out-pointers are locals.
-        let status = unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };
+        let make = || unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };
+        let status = timed(&plugin, make);
         if status != Status::OK || ctx.is_null() {
             return Err(refused(place, &plugin, why(status, error)));
         }
         // SAFETY: any thread; the instance was made a line above.
         let caps = unsafe { vt.caps()(ctx) };
+        if caps.opcodes == [0; 4] {
+            let reason = "serves no operation; a panic, if there was one, is in the log";
+            return Err(refused(place, &plugin, reason));
+        }
         Ok(Self { name: name.to_owned(), plugin, vt, ctx, caps, bus })
     }
 
@@ -210,6 +219,18 @@ impl StoreInstance {
         // SAFETY: the main thread, once, after every worker's fini.
         unsafe { self.vt.destroy()(self.ctx) }
     }
+}
+
+/// Makes an instance of a plugin; one that takes long is named.
+fn timed(plugin: &Loaded, make: impl FnOnce() -> Status) -> Status {
+    let begun = Instant::now();
+    let status = make();
+    let took = begun.elapsed();
+    if took >= SLOW_START {
+        let (plugin, took_ms) = (plugin.metadata.name.as_str(), took.as_millis() as u64);
+        tracing::warn!(plugin, took_ms, "a plugin was slow to start");
+    }
+    status
 }
 
 fn why(status: Status, error: RString) -> String {
@@ -242,7 +263,8 @@ impl ProtocolInstance {
         let host = host_api::table(core, &plugin.metadata.name, store.1.bus);
         let (mut ctx, mut error) = (std::ptr::null_mut(), RString::new());
         // SAFETY: the main thread; both out-pointers are locals.
-        let status = unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };
+        let make = || unsafe { vt.create()(host, RStr::from(json), &raw mut ctx, &raw mut error) };
+        let status = timed(&plugin, make);
         if status != Status::OK || ctx.is_null() {
             return Err(refused(place, &plugin, why(status, error)));
         }

@@ -3,6 +3,7 @@
 //! What must always be true: plugins and host share one level; a plugin's line
 //! carries its name. Called by `start`, by the plugins' table, by a reload.
 
+use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -57,9 +58,19 @@ pub fn init(settings: &Logging) {
     let writer = move || -> Box<dyn std::io::Write> {
         if stderr { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) }
     };
+    // Escapes are for people who look on, not for files.
+    let terminal =
+        if stderr { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match settings.format {
-        Format::Pretty => lines.with_target(false).boxed(),
+        Format::Pretty => lines
+            .pretty()
+            .with_target(false)
+            .with_file(false)
+            .with_line_number(false)
+            .with_ansi(colours)
+            .boxed(),
         Format::Compact => lines.with_target(false).with_ansi(false).compact().boxed(),
         Format::Json => lines.with_ansi(false).json().boxed(),
     };

@@ -129,6 +129,7 @@ fn a_plugin_that_fails_at_start_is_a_sentence() {
         ("panic_in = 3", "", "hostile: setting panic_in: invalid type"),
         ("", "panic_in = \"check\"", "[cache]: shaky: panicked: asked to panic in check"),
         ("", "panic_in = \"create\"", "shaky: panicked: asked to panic in create"),
+        ("", "panic_in = \"capabilities\"", "[cache]: shaky: serves no operation"),
         ("", "panic_in = \"worker\"", "shaky: making worker 0 failed: panicked"),
         ("", "size = 101", "[cache]: shaky: setting size: at most 100"),
         ("", "colour = 1", "[cache]: shaky: setting colour: unknown field"),
@@ -174,6 +175,60 @@ fn a_session_that_panics_closes_its_connection_alone() {
         assert!(host.is_alive());
         host.stop();
     }
+}
+
+#[test]
+fn an_event_that_panics_closes_its_connection_and_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = with_settings(&dir, "panic_in = \"event\"", "");
+    let host = Host::start(&["--config", path.to_str().unwrap(), "--admin", "127.0.0.1:0"]);
+    let admin = crate::admin::address(&host);
+    let mut other = host.connect(0);
+    other.expect("hello\n");
+    for (at, request) in ["TIMER 1\n", "OFFLOAD\n"].into_iter().enumerate() {
+        let mut wire = host.connect(0);
+        wire.expect("hello\n").send(request);
+        assert_eq!(String::from_utf8_lossy(&wire.rest()), "");
+        assert!(host.wait_for("asked to panic in event").contains("plugin=\"hostile\""));
+        host.wait_for("a session panicked");
+        other.ask("PING\n", "PONG\n");
+        let (_, metrics) = crate::support::http(&admin, "GET", "/metrics", "", "");
+        let counted = format!("crucible_session_panics_total{{worker=\"0\"}} {}\n", at + 1);
+        assert!(metrics.contains(&counted), "{metrics}");
+    }
+    drop(other);
+    host.stop();
+}
+
+#[test]
+fn a_refusal_that_panics_closes_the_connection_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = with_settings(&dir, "panic_in = \"refusal\"", "");
+    let config = path.to_str().unwrap();
+    let host = Host::start(&["--config", config, "--set", "limits.max_connections=1"]);
+    let mut only = host.connect(0);
+    only.expect("hello\n");
+    for _ in 0..3 {
+        assert_eq!(String::from_utf8_lossy(&host.connect(0).rest()), "");
+        only.ask("PING\n", "PONG\n");
+    }
+    drop(only);
+    host.stop();
+}
+
+#[test]
+fn a_plugin_that_is_slow_to_start_is_waited_for_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = with_settings(&dir, "slow_create_ms = 1100", "");
+    let host = Host::start(&["--config", path.to_str().unwrap()]);
+    // Its listener opens when it is made and not before.
+    let log = host.all_lines();
+    let place = |words: &str| log.iter().position(|line| line.contains(words));
+    let slow = place("a plugin was slow to start").unwrap_or_else(|| panic!("{log:#?}"));
+    assert!(log[slow].contains("plugin=\"hostile\""), "{}", log[slow]);
+    assert!(Some(slow) < place("listening"), "{log:#?}");
+    host.connect(0).expect("hello\n").ask("PING\n", "PONG\n");
+    host.stop();
 }
 
 #[test]
