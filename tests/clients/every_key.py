@@ -69,7 +69,7 @@ class Listener:
 class Host:
     """A host with many stores and listeners; told apart by the names they were given."""
 
-    def __init__(self, stores, listeners, top="", threads=1, env=None, args=(), confine=None):
+    def __init__(self, stores, listeners, top="", threads=1, env=None, args=(), confine=None, admin=f"{HOST}:0"):
         self._log = tempfile.NamedTemporaryFile("w+", prefix="crucible-", suffix=".log")
         self._file = tempfile.NamedTemporaryFile("w", prefix="crucible-", suffix=".toml")
         text = [top]
@@ -78,11 +78,12 @@ class Host:
             plugin = "backend" if name == "cache" else "plugin"
             text.append(table(head, {plugin: store.plugin, **store.settings}))
         for listener in listeners.values():
-            text.append(table("[[listener]]", {
-                "protocol": listener.protocol, "address": f"{HOST}:0", "backend": listener.store, **listener.own}))
+            own = {"protocol": listener.protocol, "address": f"{HOST}:0", "backend": listener.store, **listener.own}
+            text.append(table("[[listener]]", {key: value for key, value in own.items() if value is not None}))
             text.append(table("[listener.settings]", listener.settings))
         self.write("\n".join(text))
-        command = [host_binary(), "--config", self._file.name, "--admin", f"{HOST}:0", "--threads", str(threads)]
+        command = [host_binary(), "--config", self._file.name]
+        command += (["--admin", admin] if admin else []) + (["--threads", str(threads)] if threads else [])
         self._process = subprocess.Popen(command + list(args), stdin=subprocess.DEVNULL, stdout=self._log,
                                          stderr=self._log, env=dict(os.environ, **(env or {})),
                                          preexec_fn=lambda: (die_with_parent(), confine and confine()))
@@ -118,10 +119,13 @@ class Host:
         with open(self._log.name, encoding="utf-8", errors="replace") as written:
             return written.read()
 
+    def admin_address(self):
+        """Where the admin server listens."""
+        return re.search(r'the admin server listens address="?([0-9.:]+)', self.log()).group(1)
+
     def admin(self, path, data=None):
         """An answer of the admin server."""
-        address = re.search(r'the admin server listens address="?([0-9.:]+)', self.log()).group(1)
-        with urllib.request.urlopen(f"http://{address}{path}", data=data, timeout=LIMIT_S) as answer:
+        with urllib.request.urlopen(f"http://{self.admin_address()}{path}", data=data, timeout=LIMIT_S) as answer:
             return answer.read().decode()
 
     def stats(self, store=None):
