@@ -74,6 +74,8 @@ def test_metrics_are_what_the_openmetrics_parser_takes(server):
     assert counts[("resp", "get")] > 10 and counts[("resp", "store")] > 1, counts
     store = {name: found["crucible_store_" + name] for name in ("hits", "misses", "evicted_items", "memory_bytes", "segments")}
     assert sum(s.value for s in store["hits"].samples) > 100
+    assert {s.labels["cause"] for s in store["misses"].samples} == {"absent", "expired", "evicted"}
+    assert sum(s.value for s in store["misses"].samples) > 0
     assert {s.labels["cause"] for s in store["evicted_items"].samples} == {"room", "slot"}
     assert {"used", "limit", "hashtable", "ghosts", "items"} <= {s.labels["kind"] for s in store["memory_bytes"].samples}
     assert {"free", "sealed"} <= {s.labels["state"] for s in store["segments"].samples}
@@ -102,6 +104,28 @@ def test_dashboard_and_alerts_name_only_metrics_that_are_exported(server):
     assert len(asked) > 30 and asked <= names, sorted(asked - names)
 
 
+def dashboards():
+    """Every expression of the dashboards, as it is for one instance."""
+    for path in glob.glob(os.path.join(TOP, "contrib", "grafana", "*.json")):
+        with open(path, encoding="utf-8") as text:
+            for panel in json.load(text)["panels"]:
+                for target in panel["targets"]:
+                    yield target["expr"].replace("$__rate_interval", "5m").replace("$instance", "one")
+
+
+def test_prometheus_takes_the_alert_rules_and_the_dashboards_expressions(_server):
+    with tempfile.TemporaryDirectory() as folder:
+        expressions = os.path.join(folder, "dashboards.yml")
+        records = [{"record": f"of_the_dashboard:{at}", "expr": expr} for at, expr in enumerate(dashboards())]
+        assert len(records) > 30
+        with open(expressions, "w", encoding="utf-8") as text:
+            json.dump({"groups": [{"name": "dashboards", "rules": records}]}, text)
+        rules = os.path.join(TOP, "contrib", "prometheus", "crucible.rules.yml")
+        done = subprocess.run(["promtool", "check", "rules", rules, expressions], capture_output=True, text=True,
+                              timeout=LIMIT_S, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_live_page_draws_under_load_and_asks_nobody_else(server):
     curve_is_known(server)
     traffic = load(server, 14)
@@ -122,7 +146,7 @@ def test_the_live_page_draws_under_load_and_asks_nobody_else(server):
             assert f'data-theme="{theme}"' in dom
             assert re.search(r'class="verdict (good|fair)"', dom), "the cache is well"
             assert dom.count("<path d=\"M") >= 8, "curves are drawn"
-            assert "reads/s" in dom and "Twice the memory" in dom and "p99.9" in dom and "Segments by time to live" in dom
+            assert "reads/s" in dom and "Misses by cause" in dom and "Twice the memory" in dom and "p99.9" in dom and "Segments by time to live" in dom
             assert dom.count('class="bar"') == 10, "hot keys"
             assert "segcache" in dom and "memcache" in dom
             assert not re.search(r'(?:src|href)="https?:', dom), "self-contained"

@@ -38,6 +38,8 @@ pub(crate) const STUNNEL: Tool = Tool { program: "stunnel4", package: "stunnel4"
 pub(crate) const OPENSSL: Tool = Tool { program: "openssl", package: "openssl" };
 /// Draws the dashboard that a flow looks at.
 pub(crate) const CHROMIUM: Tool = Tool { program: "chromium", package: "chromium" };
+/// Prometheus's own reader of alert rules and expressions.
+pub(crate) const PROMTOOL: Tool = Tool { program: "promtool", package: "prometheus" };
 /// twemproxy, which a flow puts before several hosts.
 pub(crate) const NUTCRACKER: Tool = Tool { program: "nutcracker", package: "nutcracker" };
 /// Runs dalli's flow.
@@ -131,9 +133,8 @@ fn stop_daemons(packages: &[&str]) -> Result<(), Failure> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Ok(());
     }
-    for unit in
-        packages.iter().filter(|name| ["redis-server", "memcached", "nutcracker"].contains(name))
-    {
+    let daemons = ["redis-server", "memcached", "nutcracker", "prometheus"];
+    for unit in packages.iter().filter(|name| daemons.contains(name)) {
         let mut command = as_root(&["systemctl", "disable", "--now", unit]);
         process::must("systemctl disable", &mut command, Duration::from_secs(60))?;
     }

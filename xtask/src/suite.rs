@@ -200,6 +200,7 @@ pub(crate) fn client_tools() -> Result<ClientTools, Failure> {
         install::MEMCAPABLE,
         install::NUTCRACKER,
         install::CHROMIUM,
+        install::PROMTOOL,
         install::RUBY,
         install::DALLI,
         install::GO,
