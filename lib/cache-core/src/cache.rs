@@ -384,6 +384,9 @@ impl Shared {
                 stats.segments_by_layer[word.layer() as usize] += 1;
                 groups[usize::from(word.group())] += 1;
             }
+            if word.state() == State::Sealed {
+                stats.dead_bytes += self.segments.dead.sum(id, word.seq()) as u64;
+            }
             stats.pins += u64::from(self.segments.meta(id).pins.load(Ordering::Relaxed));
         }
         stats.segments_by_group = groups

@@ -189,6 +189,8 @@ pub struct Stats {
     pub segments_by_layer: [u32; LAYERS],
     /// Segments with items by TTL group.
     pub segments_by_group: Vec<GroupOccupancy>,
+    /// Bytes in full segments that nothing leads to any more.
+    pub dead_bytes: u64,
     /// References that outlive a sweep.
     pub pins: u64,
 }

@@ -29,6 +29,7 @@ pub(crate) fn visit(cache: &Cache, policy: &str, section: &str, visit: &mut dyn 
             say("table_growing", u64::from(stats.table_growing));
             say("ghost_bytes", stats.ghost_bytes);
             say("small_queue_passed_by", u64::from(stats.small_queue_passed_by));
+            say("dead_bytes", stats.dead_bytes);
             say("pins", stats.pins);
             visit("policy", policy);
         }

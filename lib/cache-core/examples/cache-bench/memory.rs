@@ -65,7 +65,7 @@ fn measure(
         );
     } else {
         println!(
-            "heap {:>5} MiB value {value_len:>5}{}: {:>9} items, overhead {partly:.1} B a third full, {full:.1} B after {turnovers} turnovers; rss {:.1} MiB, {:.1} % of the heap; table {:.1} MiB at load {:.3}, ghosts {:.1} MiB; accounted {:.1} MiB, segments not full {:?}, refused {refused}, no_memory {}",
+            "heap {:>5} MiB value {value_len:>5}{}: {:>9} items, overhead {partly:.1} B a third full, {full:.1} B after {turnovers} turnovers; rss {:.1} MiB, {:.1} % of the heap; table {:.1} MiB at load {:.3}, ghosts {:.1} MiB; accounted {:.1} MiB, dead {:.2} MiB, segments not full {:?}, refused {refused}, no_memory {}",
             heap >> 20,
             if ttl { " ttl" } else { "" },
             stats.items,
@@ -75,6 +75,7 @@ fn measure(
             stats.items as f64 / stats.table_slots as f64,
             stats.ghost_bytes as f64 / (1 << 20) as f64,
             accounted as f64 / (1 << 20) as f64,
+            stats.dead_bytes as f64 / (1 << 20) as f64,
             not_full(&stats),
             stats.counters.no_memory,
         );

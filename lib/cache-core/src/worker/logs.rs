@@ -27,6 +27,9 @@ const TAIL_DIVISOR: usize = 128;
 /// than tails do.
 const SEGMENTS_MIN: usize = 128;
 
+/// The part of a segment from which on it may be sealed before it is full.
+const NEARLY_FULL: (usize, usize) = (31, 32);
+
 /// A segment that its worker appends to.
 #[derive(Debug, Clone, Copy)]
 struct Open {
@@ -179,9 +182,9 @@ impl Logs {
         }
     }
 
-    /// Seals what has grown too old: past its bucket's width, wholly expired, or at
-    /// least half full and overtaken by a quarter of all segments. (Emptier ones
-    /// would only gather: a layer that is hardly used is hardly evicted from.)
+    /// Seals what has grown too old: past its bucket's width, wholly expired, or nearly
+    /// full and overtaken by a quarter of all segments. (Emptier ones would only gather:
+    /// a layer that is hardly used is hardly evicted from.)
     pub(crate) fn seal_aged(&mut self, shared: &Shared, now: u64, newest_seq: u64) {
         let overtaken = u64::from(shared.segments.count() / 4);
         for place in self.places() {
@@ -194,7 +197,7 @@ impl Logs {
                 || (open.max_deadline != u64::MAX && open.max_deadline <= now)
                 || (open.word.group() == ttl::MIXED && open.min_deadline + 500 <= now)
                 || (newest_seq > open.word.seq() + overtaken
-                    && open.at * 2 > shared.segments.capacity())
+                    && open.at * NEARLY_FULL.1 > shared.segments.capacity() * NEARLY_FULL.0)
             {
                 self.seal(shared, place);
             }
