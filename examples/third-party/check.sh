@@ -20,17 +20,18 @@ libs=$CARGO_TARGET_DIR/debug
 for file in libnotes.so liblru_store.so; do
     "$host" plugin inspect "$libs/$file" >/dev/null
 done
-port=${NOTES_PORT:-28871}
+free='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+port=${NOTES_PORT:-$(python3 -c "$free")}
 "$host" --plugin "$libs/libnotes.so@127.0.0.1:$port" --backend "$libs/liblru_store.so" \
     --heap-size 64MB --threads 1 2>"$CARGO_TARGET_DIR/host.log" &
 pid=$!
 trap 'kill $pid 2>/dev/null || true' EXIT
 python3 - "$port" <<'PY'
 import socket, sys, time
-port, deadline = int(sys.argv[1]), time.monotonic() + 20
+port, deadline = int(sys.argv[1]), time.monotonic() + 120
 while True:
     try:
-        s = socket.create_connection(("127.0.0.1", port), timeout=5)
+        s = socket.create_connection(("127.0.0.1", port), timeout=120)
         break
     except OSError:
         if time.monotonic() > deadline:
