@@ -101,6 +101,10 @@ fn build(sanitizer: Sanitizer) -> Result<(), Failure> {
     let plugins = paths::plugins().map_err(|error| format!("cannot list plugins: {error}"))?;
     let mut command = cargo(sanitizer, "build");
     command.args(["--lib", "--bins", "--examples", "-p", "crucible-host"]);
+    if sanitizer == Sanitizer::Thread {
+        // As in the suites: the vector path reads words that others store to.
+        command.args(["-p", "cache-core", "--features", "cache-core/scalar-tags"]);
+    }
     for plugin in plugins {
         command.arg("-p").arg(format!("crucible-{plugin}-cdylib"));
     }

@@ -56,7 +56,13 @@ fn options(suppressions: &Path, reports: Option<&Path>) -> [(&'static str, Strin
     let suppressions = suppressions.display();
     [
         ("ASAN_OPTIONS", format!("detect_stack_use_after_return=1:detect_leaks={leaks}{log}")),
-        ("TSAN_OPTIONS", format!("suppressions={suppressions}:second_deadlock_stack=1{log}")),
+        // A second signal ends a host at once, whatever its threads do.
+        (
+            "TSAN_OPTIONS",
+            format!(
+                "suppressions={suppressions}:second_deadlock_stack=1:report_thread_leaks=0{log}"
+            ),
+        ),
     ]
 }
 
