@@ -125,19 +125,20 @@ fn read(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
         }
         return op.set_status(Status::MISS);
     };
-    let mut view = view_of(item, worker.access_step());
+    let step = worker.access_step();
+    // What a structure holds is not looked at here: its shard is not locked.
+    let view = (item.value_type() == value_type::STRING).then(|| view_of(item, step));
     if reads {
         worker.count(store, Count::hits, 1);
         if !op.raw().opts.has(Opts::NO_TOUCH) {
             store.note_read(worker, item);
         }
     }
-    if op.code() == OpCode::META {
-        view = without_value(view);
-    } else if item.value_type() != value_type::STRING {
+    let Some(view) = view else {
         op.clear_item();
         return op.set_status(Status::WRONG_TYPE);
-    }
+    };
+    let view = if reads { view } else { without_value(view) };
     op.set_status(Status::OK);
     // SAFETY: see the header.
     unsafe { op.set_view(view) };
