@@ -446,7 +446,8 @@ mod tests {
 
     #[test]
     fn idle_seconds_are_exact_for_an_hour_and_never_too_long() {
-        for s in (0..40_000).chain([1 << 20, 123_456_789, u32::MAX]) {
+        let step = if cfg!(miri) { 397 } else { 1 };
+        for s in (0..40_000).step_by(step).chain([1 << 20, 123_456_789, u32::MAX]) {
             let back = idle::seconds(idle::code(s)).unwrap();
             assert!(back <= s && s - back <= s / 2048, "{s}: {back}");
             assert!(s >= 4096 || back == s, "{s}: {back}");

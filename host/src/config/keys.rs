@@ -203,7 +203,7 @@ fn own_keys() -> Vec<Key<Settings>> {
             "Values at least this long are sent from the store's memory, shorter ones are copied."
         ),
         key!(Settings, "limits.by_reference_timeout", limits.by_reference_timeout,
-        "When a client has taken nothing of its replies for so long, the values in them that the store still holds for it are copied, and the store has its memory back; 0 is not before the connection ends."; reloads),
+        "When a client has taken nothing of its replies for so long, the values in them that the store still holds for it are copied, and the store has its memory back; what a zero-copy send has given to the kernel follows when the kernel is done with it. 0 is not before the connection ends."; reloads),
         key!(
             Settings,
             "uring.accept",
