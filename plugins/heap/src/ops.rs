@@ -211,7 +211,13 @@ struct Shown {
     note: Option<i64>,
     /// The item as it was before: it may have changed in place.
     old: Option<ItemView>,
-    step: u32,
+    /// As it is now, seen while the shard was held: another writer may change a structure.
+    new: Option<ItemView>,
+}
+
+/// The item that an operation leaves, for holders of its shard.
+fn seen_after(done: &Result<Done, Status>, step: u32) -> Option<ItemView> {
+    done.as_ref().ok().and_then(|done| done.after).map(|item| view_of(item, step))
 }
 
 type Entry = Option<(Slot, ItemRef)>;
@@ -310,6 +316,7 @@ fn write(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
             (change.status, Some(change.note), done)
         }
     };
+    let new = seen_after(&done, step);
     drop(shard);
     match (op.code(), status) {
         (OpCode::GET, Status::OK | Status::WRONG_TYPE) => worker.count(store, Count::hits, 1),
@@ -321,7 +328,7 @@ fn write(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
         Ok(Done { before: Some(_), after: Some(item) }) if reads => Some(*item),
         _ => None,
     };
-    answer(op, status, &Shown { note, old, step }, done);
+    answer(op, status, &Shown { note, old, new }, &done);
     if let Some(item) = read {
         store.note_read(worker, item);
     }
@@ -352,20 +359,15 @@ fn look<R>(before: Option<ItemRef>, step: u32, f: impl FnOnce(Option<&Item<'_>>)
     }
 }
 
-fn answer(op: &mut Op<'_>, status: Status, shown: &Shown, done: Result<Done, Status>) {
-    let done = match done {
-        Ok(done) => done,
-        Err(status) => return op.set_status(status),
-    };
+fn answer(op: &mut Op<'_>, status: Status, shown: &Shown, done: &Result<Done, Status>) {
+    if let Err(status) = done {
+        return op.set_status(*status);
+    }
     op.set_status(status);
     if let Some(note) = shown.note.filter(|_| op.code() == OpCode::MODIFY || status == Status::OK) {
         op.set_number(note);
     }
-    let view = if op.raw().opts.has(Opts::RETURN_OLD) {
-        shown.old
-    } else {
-        done.after.map(|item| view_of(item, shown.step))
-    };
+    let view = if op.raw().opts.has(Opts::RETURN_OLD) { shown.old } else { shown.new };
     if let Some(view) = view {
         let hides = op.code() == OpCode::META || view.value_type != value_type::STRING;
         // SAFETY: see the header.
@@ -601,7 +603,8 @@ fn commit(store: &Store, worker: &mut Worker, op: &mut Op<'_>) {
             (Status::OK, after.map(|item| Done { before, after: Some(item) }))
         }
     };
+    let new = seen_after(&done, step);
     drop(shard);
-    answer(op, status, &Shown { note: None, old, step }, done);
+    answer(op, status, &Shown { note: None, old, new }, &done);
     let _others_go_later = store.make_room(worker, 0);
 }
