@@ -424,12 +424,13 @@ impl<'a> Op<'a> {
 /// outlive their crossing.
 #[derive(Debug)]
 pub struct OwnedElements {
-    elements: Box<[RawElement]>,
+    // Vectors: to move a box is to claim what it holds for oneself, and there are pointers to both.
+    elements: Vec<RawElement>,
     /// What the elements point to.
-    _bytes: Box<[u8]>,
+    _bytes: Vec<u8>,
 }
 
-// SAFETY: the pointers lead into the boxed bytes, which move along and are
+// SAFETY: the pointers lead into the bytes, which stay where they are and are
 // never written.
 unsafe impl Send for OwnedElements {}
 
@@ -437,7 +438,7 @@ impl OwnedElements {
     /// Copies.
     #[must_use]
     pub fn of(elements: &[Element<'_>]) -> Self {
-        let bytes: Box<[u8]> = elements.iter().flat_map(|e| e.as_bytes()).copied().collect();
+        let bytes: Vec<u8> = elements.iter().flat_map(|e| e.as_bytes()).copied().collect();
         let mut at = bytes.as_ptr();
         let copy = |e: &Element<'_>| {
             let len = e.as_bytes().len();
@@ -445,7 +446,7 @@ impl OwnedElements {
                 return e.raw;
             }
             let copy = RawElement::bytes(at, len);
-            // SAFETY: the lengths add up to the box's.
+            // SAFETY: the lengths add up to the vector's.
             at = unsafe { at.add(len) };
             copy
         };

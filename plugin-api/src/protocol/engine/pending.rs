@@ -22,7 +22,8 @@ pub(super) struct Pending<T> {
 /// What operations point to that outlive their crossing.
 #[expect(dead_code, reason = "owned for what points to it")]
 pub(super) enum Kept {
-    Bytes(Box<[u8]>),
+    // A vector: to move a box is to claim its bytes, and there is a pointer to them.
+    Bytes(Vec<u8>),
     Elements(OwnedElements),
 }
 
@@ -49,7 +50,7 @@ pub(super) fn hold<T>(ticket: T, ops: &[Op<'_>]) -> Pending<T> {
 }
 
 fn keep(bytes: &[u8], kept: &mut Vec<Kept>) -> Buf {
-    let bytes: Box<[u8]> = bytes.into();
+    let bytes = bytes.to_vec();
     let buf = Buf::of(&bytes);
     kept.push(Kept::Bytes(bytes));
     buf
