@@ -4,11 +4,10 @@
 //! a report for each process that was wrong into a folder, so that none is lost with a host that a
 //! test kills; any report is a finding. Called by `cargo xtask sanitize`.
 
-use super::{Sanitizer, options, said, triple};
+use super::{Sanitizer, cargo, options, said, triple};
 use crate::{Failure, paths, process, run, suite};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// Some 300 crates, for the thread sanitizer with the standard library among them.
@@ -34,9 +33,6 @@ const FLOWS: [&str; 8] = [
     "flow_fault_kill",
 ];
 
-/// Nothing: with a standard library that is built with the sanitizer everything is seen.
-const SUPPRESSIONS: &str = "";
-
 /// Builds, attacks, reads the reports; what was found, if anything.
 pub(super) fn test(sanitizer: Sanitizer) -> Result<Option<String>, Failure> {
     let target = sanitizer.target();
@@ -44,8 +40,6 @@ pub(super) fn test(sanitizer: Sanitizer) -> Result<Option<String>, Failure> {
     let _ = fs::remove_dir_all(&reports);
     let fail = |error| format!("{}: {error}", reports.display());
     fs::create_dir_all(&reports).map_err(fail)?;
-    let suppressions = target.join("suppressions-host.txt");
-    fs::write(&suppressions, SUPPRESSIONS).map_err(fail)?;
 
     build(sanitizer)?;
     let mut findings = Vec::new();
@@ -56,7 +50,7 @@ pub(super) fn test(sanitizer: Sanitizer) -> Result<Option<String>, Failure> {
         // Each starts hosts of two workers, which a sanitizer makes slow.
         .args(["--test-threads", "2"])
         .env("CRUCIBLE_PLUGINS_ARE_BUILT", "1")
-        .envs(options(&suppressions, Some(&reports)));
+        .envs(options(Some(&reports)));
     let ended = process::run("cargo test", &mut tests, TESTS_LIMIT, true)?;
     if !ended.success {
         findings.push(said(&ended.lines));
@@ -68,7 +62,7 @@ pub(super) fn test(sanitizer: Sanitizer) -> Result<Option<String>, Failure> {
     let text = |path: PathBuf| path.display().to_string();
     let (host, fixtures) = (text(debug.join("crucible-host")), text(debug.join("examples")));
     let generator = text(paths::release_dir().join("crucible-benchmark"));
-    let told = options(&suppressions, Some(&reports));
+    let told = options(Some(&reports));
     let [asan, tsan] = told.each_ref().map(|(name, value)| (*name, value.as_str()));
     let environment = [
         asan,
@@ -93,11 +87,6 @@ pub(super) fn test(sanitizer: Sanitizer) -> Result<Option<String>, Failure> {
 
 /// Host, plugins and the plugins of its tests.
 fn build(sanitizer: Sanitizer) -> Result<(), Failure> {
-    if sanitizer == Sanitizer::Thread {
-        let mut rustup = Command::new("rustup");
-        rustup.args(["component", "add", "rust-src", "--toolchain", "nightly"]);
-        process::must("rustup component add", &mut rustup, Duration::from_secs(600))?;
-    }
     let plugins = paths::plugins().map_err(|error| format!("cannot list plugins: {error}"))?;
     let mut command = cargo(sanitizer, "build");
     command.args(["--lib", "--bins", "--examples", "-p", "crucible-host"]);
@@ -109,27 +98,6 @@ fn build(sanitizer: Sanitizer) -> Result<(), Failure> {
         command.arg("-p").arg(format!("crucible-{plugin}-cdylib"));
     }
     process::must("cargo build", &mut command, BUILD_LIMIT).map(drop)
-}
-
-/// A cargo command whose products carry the sanitizer.
-fn cargo(sanitizer: Sanitizer, what: &str) -> Command {
-    let mut command = Command::new("cargo");
-    command.args([what, "--target", &triple(), "--target-dir"]).arg(sanitizer.target());
-    let mut flags = format!("-Zsanitizer={}", sanitizer.name());
-    match sanitizer {
-        // What the standard library's locks order is seen only if they carry it too.
-        Sanitizer::Thread => drop(command.arg("-Zbuild-std")),
-        Sanitizer::Address => flags.push_str(" -Cunsafe-allow-abi-mismatch=sanitizer"),
-    }
-    // Plugins that are loaded find the sanitizer's functions in the program.
-    flags.push_str(" -Clink-arg=-Wl,--export-dynamic");
-    command
-        .env("RUSTFLAGS", flags)
-        .env("RUSTUP_TOOLCHAIN", "nightly")
-        .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
-        .current_dir(paths::root());
-    command
 }
 
 /// What the sanitizers wrote: the summaries, each once.

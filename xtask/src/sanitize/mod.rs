@@ -48,21 +48,15 @@ fn triple() -> String {
 }
 
 /// What each sanitizer is told: where its reports go if not to the standard error of who is wrong.
-fn options(suppressions: &Path, reports: Option<&Path>) -> [(&'static str, String); 2] {
+fn options(reports: Option<&Path>) -> [(&'static str, String); 2] {
     let log = reports
         .map_or(String::new(), |folder| format!(":log_path={}", folder.join("report").display()));
     // Tables of functions are leaked on purpose, one set for each host that loads a plugin.
     let leaks = u8::from(reports.is_none());
-    let suppressions = suppressions.display();
     [
         ("ASAN_OPTIONS", format!("detect_stack_use_after_return=1:detect_leaks={leaks}{log}")),
         // A second signal ends a host at once, whatever its threads do.
-        (
-            "TSAN_OPTIONS",
-            format!(
-                "suppressions={suppressions}:second_deadlock_stack=1:report_thread_leaks=0{log}"
-            ),
-        ),
+        ("TSAN_OPTIONS", format!("second_deadlock_stack=1:report_thread_leaks=0{log}")),
     ]
 }
 
@@ -126,10 +120,6 @@ const SUITES: &[Suite] = &[
     },
 ];
 
-/// What the thread sanitizer must not report: the standard library comes built without it, so
-/// what its locks order is not seen.
-const THREAD_SUPPRESSIONS: &str = "race:std::\nrace:core::ptr::drop_in_place<std::\nrace:test::\n";
-
 /// What lives as long as its process and no longer has an owner: tables of functions, which plugins
 /// keep pointers to, and the services of a test's host with the jobs that it will not do any more.
 const LEAK_SUPPRESSIONS: &str = "leak:leak_into_prefix\nleak:crucible_plugin_testkit::services\n";
@@ -146,6 +136,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err("no suite is named so".to_owned());
     }
     crate::fuzz::nightly()?;
+    // For the standard library, which the thread sanitizer needs built anew.
+    let mut rustup = Command::new("rustup");
+    rustup.args(["component", "add", "rust-src", "--toolchain", "nightly"]);
+    process::must("rustup component add", &mut rustup, Duration::from_secs(600))?;
     let mut rows = Vec::new();
     for suite in chosen {
         println!("xtask: {} under the {} sanitizer", suite.package, suite.sanitizer.name());
@@ -169,36 +163,44 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Builds and runs a suite; what it found, if anything.
 fn test(suite: &Suite) -> Result<Option<String>, Failure> {
-    let sanitizer = suite.sanitizer.name();
     let target = suite.sanitizer.target();
-    std::fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
-    let written = |name: &str, text: &str| {
-        let path = target.join(name);
-        match std::fs::write(&path, text) {
-            Ok(()) => Ok(path),
-            Err(error) => Err(format!("{}: {error}", path.display())),
-        }
-    };
-    let suppressions = written("suppressions.txt", THREAD_SUPPRESSIONS)?;
-    let leaks = written("leaks.txt", LEAK_SUPPRESSIONS)?;
-    let mut command = Command::new("cargo");
+    let fail = |error| format!("{}: {error}", target.display());
+    std::fs::create_dir_all(&target).map_err(fail)?;
+    let leaks = target.join("leaks.txt");
+    std::fs::write(&leaks, LEAK_SUPPRESSIONS).map_err(fail)?;
+    let mut command = cargo(suite.sanitizer, "test");
     command
-        .args(["test", "--target", &triple()])
         .args(["-p", suite.package])
         .args(suite.cargo_args)
-        .arg("--target-dir")
-        .arg(&target)
         .arg("--")
         .args(suite.test_args)
-        // The standard library of the toolchain is built without the sanitizer.
-        .env("RUSTFLAGS", format!("-Zsanitizer={sanitizer} -Cunsafe-allow-abi-mismatch=sanitizer"))
-        .env("RUSTUP_TOOLCHAIN", "nightly")
         .env("PROPTEST_CASES", "16")
-        .envs(options(&suppressions, None))
-        .env("LSAN_OPTIONS", format!("suppressions={}:print_suppressions=0", leaks.display()))
-        .current_dir(paths::root());
+        .envs(options(None))
+        .env("LSAN_OPTIONS", format!("suppressions={}:print_suppressions=0", leaks.display()));
     let ended = process::run("cargo test", &mut command, SUITE_LIMIT, true)?;
     Ok((!ended.success).then(|| said(&ended.lines)))
+}
+
+/// A cargo command whose products carry the sanitizer.
+fn cargo(sanitizer: Sanitizer, what: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command.args([what, "--target", &triple(), "--target-dir"]).arg(sanitizer.target());
+    let mut flags = format!("-Zsanitizer={}", sanitizer.name());
+    match sanitizer {
+        // What the standard library orders is seen only if it carries it too; to suppress what seems to
+        // race without that would suppress every thread, whose stacks begin there.
+        Sanitizer::Thread => drop(command.arg("-Zbuild-std")),
+        Sanitizer::Address => flags.push_str(" -Cunsafe-allow-abi-mismatch=sanitizer"),
+    }
+    // Plugins that are loaded find the sanitizer's functions in the program.
+    flags.push_str(" -Clink-arg=-Wl,--export-dynamic");
+    command
+        .env("RUSTFLAGS", flags)
+        .env("RUSTUP_TOOLCHAIN", "nightly")
+        .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+        .current_dir(paths::root());
+    command
 }
 
 /// The lines that tell what was found.
