@@ -26,16 +26,21 @@ pub(crate) mod buckets;
 pub(crate) mod chain;
 pub(crate) mod entry;
 pub(crate) mod ghost;
+mod insert;
 pub(crate) mod simd;
 pub(crate) mod stripes;
+mod view;
 
 use crate::hash::KeyHash;
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicPtr, Ordering};
 use buckets::Table;
 use entry::Entry;
-use simd::match_tags;
+use insert::take;
 use std::sync::Arc;
 use stripes::{StripeGuard, Stripes};
+
+pub(crate) use insert::Inserted;
+pub(crate) use view::{Found, Spot, View};
 
 /// How the index asks the store about an item.
 pub(crate) trait Locate {
@@ -45,158 +50,6 @@ pub(crate) trait Locate {
     fn hash(&self, location: u64) -> KeyHash;
     /// Asks for the item's first lines ahead of use.
     fn prefetch(&self, location: u64);
-}
-
-/// The tables of one moment.
-#[derive(Debug)]
-pub(crate) struct View {
-    pub(crate) old: Arc<Table>,
-    pub(crate) new: Option<Arc<Table>>,
-    /// Whether new entries go to `new`.
-    pub(crate) filling: bool,
-    /// Number of flushes before this view.
-    pub(crate) life: u64,
-}
-
-impl View {
-    pub(crate) fn one(table: Arc<Table>, life: u64) -> Box<Self> {
-        Box::new(Self { old: table, new: None, filling: false, life })
-    }
-
-    /// The table that takes new entries.
-    #[inline]
-    pub(crate) fn target(&self) -> &Table {
-        match &self.new {
-            Some(new) if self.filling => new,
-            _ => &self.old,
-        }
-    }
-
-    /// Asks for both buckets of a key; which they are in the older table.
-    #[inline]
-    pub(crate) fn prefetch(&self, hash: KeyHash) -> (u32, u32) {
-        let (a, b) = self.old.pair(hash);
-        self.old.prefetch(a);
-        self.old.prefetch(b);
-        if let Some(new) = &self.new {
-            let (a, b) = new.pair(hash);
-            new.prefetch(a);
-            new.prefetch(b);
-        }
-        (a, b)
-    }
-
-    /// Where a likely entry of this hash stands, and where it says its item is, to
-    /// prefetch it. `pair` is what [`View::prefetch`] said.
-    #[inline]
-    pub(crate) fn guess(&self, pair: (u32, u32), hash: KeyHash) -> Option<(Spot, u64)> {
-        let tag = hash.tag();
-        for index in [pair.0, pair.1] {
-            let bucket = self.old.bucket(index);
-            let mask = match_tags(bucket, tag);
-            if mask != 0 {
-                let slot = mask.trailing_zeros();
-                let entry = Entry(bucket[slot as usize].load(Ordering::Acquire));
-                let number = u64::from(index) * simd::SLOTS as u64 + u64::from(slot);
-                return (!entry.is_empty()).then_some((Spot(number), entry.location()));
-            }
-        }
-        let new = self.new.as_ref()?;
-        scan_table(new, hash, &mut |_| true).map(|found| (Spot::NONE, found.entry.location()))
-    }
-
-    /// The entry of a key, if it stands at `spot`.
-    #[inline]
-    fn at(&self, spot: Spot, hash: KeyHash, key: &[u8], items: &impl Locate) -> Option<Found<'_>> {
-        let slot = self.old.slot(spot.0)?;
-        // Acquire: who sees the entry sees the item's bytes.
-        let entry = Entry(slot.load(Ordering::Acquire));
-        (entry.tag() == hash.tag() && items.matches(entry.location(), key))
-            .then_some(Found { slot, entry })
-    }
-
-    /// The slot that holds an entry of `hash` for which `accept` says yes. Only
-    /// a hit is certain: an entry that moves at this moment may be missed.
-    #[inline]
-    fn scan(&self, hash: KeyHash, accept: &mut impl FnMut(Entry) -> bool) -> Option<Found<'_>> {
-        if let Some(found) = scan_table(&self.old, hash, accept) {
-            return Some(found);
-        }
-        match &self.new {
-            Some(new) => scan_table(new, hash, accept),
-            None => None,
-        }
-    }
-}
-
-#[inline]
-fn scan_table<'a>(
-    table: &'a Table,
-    hash: KeyHash,
-    accept: &mut impl FnMut(Entry) -> bool,
-) -> Option<Found<'a>> {
-    let tag = hash.tag();
-    let (first, second) = table.pair(hash);
-    for index in [first, second] {
-        let bucket = table.bucket(index);
-        let mut mask = match_tags(bucket, tag);
-        while mask != 0 {
-            let slot = &bucket[mask.trailing_zeros() as usize];
-            mask &= mask - 1;
-            // Acquire: who sees the entry sees the item's bytes.
-            let entry = Entry(slot.load(Ordering::Acquire));
-            if entry.tag() == tag && accept(entry) {
-                return Some(Found { slot, entry });
-            }
-        }
-    }
-    // Keeps the caller's later loads behind the hints of `match_tags`.
-    fence(Ordering::Acquire);
-    None
-}
-
-/// The number of a slot in the older table: a hint, which whoever follows it checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spot(u64);
-
-impl Spot {
-    /// No slot.
-    pub(crate) const NONE: Self = Self(u64::MAX);
-}
-
-/// A slot and the entry that was seen in it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Found<'a> {
-    slot: &'a AtomicU64,
-    pub(crate) entry: Entry,
-}
-
-impl Found<'_> {
-    /// Notes one read, unless the entry says all there is to say; gives up when
-    /// it would race.
-    #[inline]
-    pub(crate) fn count_hit(&self, cap: u8) {
-        let counted = self.entry.counted(cap);
-        if counted != self.entry {
-            let _ = self.slot.compare_exchange(
-                self.entry.0,
-                counted.0,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-        }
-    }
-}
-
-/// What an insert did besides inserting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inserted {
-    /// Took a free slot.
-    Free,
-    /// Moved another entry to its other bucket first.
-    Displaced,
-    /// Both buckets and their neighbours were full: this entry had to go.
-    Evicted(Entry),
 }
 
 /// The hashtable.
@@ -320,196 +173,12 @@ impl Index {
     pub(crate) fn lock(&self, hash: KeyHash) -> KeyGuard<'_> {
         KeyGuard { stripe: self.stripes.lock(hash.tag()), index: self, view: self.view(), hash }
     }
-
-    /// Moves all entries of one bucket of the old table to the new one.
-    /// `evicted` receives what had to go for lack of a slot.
-    pub(crate) fn migrate_bucket(
-        &self,
-        view: &View,
-        bucket: u32,
-        items: &impl Locate,
-        mut evicted: impl FnMut(Entry),
-    ) {
-        debug_assert!(view.filling);
-        let Some(new) = &view.new else { return };
-        let slots = view.old.bucket(bucket);
-        for slot in slots {
-            let entry = Entry(slot.load(Ordering::Acquire));
-            if !entry.is_empty() {
-                items.prefetch(entry.location());
-            }
-        }
-        for slot in slots {
-            loop {
-                let entry = Entry(slot.load(Ordering::Acquire));
-                if entry.is_empty() {
-                    break;
-                }
-                let stripe = self.stripes.lock(entry.tag());
-                let now = Entry(slot.load(Ordering::Acquire));
-                if !now.same_item(entry) {
-                    continue;
-                }
-                let hash = items.hash(now.location());
-                debug_assert_eq!(hash.tag(), now.tag());
-                if let Inserted::Evicted(gone) = self.insert_into(new, hash, now, &stripe) {
-                    evicted(gone);
-                }
-                // The copy stands in `new`, and readers look there last.
-                take(slot, now);
-                break;
-            }
-        }
-    }
-
-    /// Puts `entry` into one of its buckets. The caller holds its stripe.
-    fn insert_into(
-        &self,
-        table: &Table,
-        hash: KeyHash,
-        entry: Entry,
-        held: &StripeGuard<'_>,
-    ) -> Inserted {
-        let (first, second) = table.pair(hash);
-        loop {
-            let free = |index| match_tags(table.bucket(index), 0);
-            let (a, b) = (free(first), free(second));
-            if a | b == 0 {
-                break;
-            }
-            let (index, mask) =
-                if a.count_ones() >= b.count_ones() { (first, a) } else { (second, b) };
-            let slot = &table.bucket(index)[mask.trailing_zeros() as usize];
-            // Release: partner of the acquire in `scan_table`.
-            if slot.compare_exchange(0, entry.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return Inserted::Free;
-            }
-        }
-        self.make_room(table, [first, second], entry, held)
-    }
-
-    /// Both buckets are full: displaces one neighbour, else evicts the coldest.
-    #[cold]
-    fn make_room(
-        &self,
-        table: &Table,
-        pair: [u32; 2],
-        entry: Entry,
-        held: &StripeGuard<'_>,
-    ) -> Inserted {
-        for round in 0.. {
-            for index in pair {
-                for slot in table.bucket(index) {
-                    if self.displace(table, index, slot, entry, held) {
-                        return Inserted::Displaced;
-                    }
-                }
-            }
-            let mut slots: [&AtomicU64; 2 * simd::SLOTS] =
-                std::array::from_fn(|i| &table.bucket(pair[i / simd::SLOTS])[i % simd::SLOTS]);
-            slots.sort_by_key(|slot| Entry(slot.load(Ordering::Relaxed)).count());
-            for slot in slots {
-                let victim = Entry(slot.load(Ordering::Acquire));
-                if victim.is_empty() {
-                    if slot
-                        .compare_exchange(0, entry.0, Ordering::AcqRel, Ordering::Relaxed)
-                        .is_ok()
-                    {
-                        return Inserted::Free;
-                    }
-                    continue;
-                }
-                let Some(_stripe) = self.also_lock(victim.tag(), entry.tag()) else { continue };
-                if slot
-                    .compare_exchange(victim.0, entry.0, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-                {
-                    return Inserted::Evicted(victim);
-                }
-            }
-            crate::sync::relax(round);
-        }
-        unreachable!("the loop above ends by returning")
-    }
-
-    /// The stripe of `tag` while that of `held` is ours: `Some(None)` if they
-    /// are the same one.
-    fn also_lock(&self, tag: u16, held: u16) -> Option<Option<StripeGuard<'_>>> {
-        if self.stripes.same(tag, held) {
-            Some(None)
-        } else {
-            // Never wait for a second stripe: the other holder may want ours.
-            self.stripes.try_lock(tag).map(Some)
-        }
-    }
-
-    /// Moves the entry in `slot` to its other bucket and puts `entry` in its
-    /// place, if there is room.
-    fn displace(
-        &self,
-        table: &Table,
-        index: u32,
-        slot: &AtomicU64,
-        entry: Entry,
-        held: &StripeGuard<'_>,
-    ) -> bool {
-        let victim = Entry(slot.load(Ordering::Acquire));
-        if victim.is_empty() {
-            return slot.compare_exchange(0, entry.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        }
-        let other = table.other(index, victim.tag());
-        if other == index || (other < index && self.forward_only.load(Ordering::SeqCst)) {
-            return false;
-        }
-        let mask = match_tags(table.bucket(other), 0);
-        if mask == 0 {
-            return false;
-        }
-        let Some(stripe) = self.also_lock(victim.tag(), entry.tag()) else { return false };
-        // Under its stripe, is it still the same entry?
-        let item = victim;
-        let mut victim = Entry(slot.load(Ordering::Acquire));
-        if !victim.same_item(item) {
-            return false;
-        }
-        let copy = &table.bucket(other)[mask.trailing_zeros() as usize];
-        if copy.compare_exchange(0, victim.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            return false;
-        }
-        // Between the copy and the removal, so that a reader that missed both
-        // sees the count change.
-        stripe.as_ref().unwrap_or(held).note_move();
-        loop {
-            match slot.compare_exchange(victim.0, entry.0, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return true,
-                // Only its hit count can change while we hold its stripe.
-                Err(now) => {
-                    victim = Entry(now);
-                    debug_assert!(victim.same_item(item));
-                }
-            }
-        }
-    }
 }
 
 impl Drop for Index {
     fn drop(&mut self) {
         // SAFETY: from Box::into_raw, and nobody uses the index any more.
         drop(unsafe { Box::from_raw(self.view.load(Ordering::Acquire)) });
-    }
-}
-
-/// Empties a slot of an item whose stripe the caller holds; the last word seen.
-fn take(slot: &AtomicU64, entry: Entry) -> Entry {
-    let mut seen = entry;
-    loop {
-        match slot.compare_exchange(seen.0, 0, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return seen,
-            Err(now) => {
-                seen = Entry(now);
-                debug_assert!(seen.same_item(entry), "only the hit count changes under a stripe");
-            }
-        }
     }
 }
 
