@@ -346,6 +346,7 @@ impl Made {
         } else {
             tracing::error!(
                 cut = report.cut,
+                leaked = report.leaked,
                 panicked = report.panicked.len(),
                 failed = report.errors.len(),
                 "ended without draining"

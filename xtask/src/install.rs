@@ -72,6 +72,17 @@ const NPM: Tool = Tool { program: "npm", package: "npm" };
 const NODE_CLIENTS: [&str; 2] = ["ioredis@5.11.1", "redis@5.9.0"];
 /// Packs Debian packages.
 pub(crate) const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
+/// Emulates the machines that other kernels run on.
+pub(crate) const QEMU: Tool = Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" };
+/// What those machines have besides the host.
+pub(crate) const BUSYBOX: Tool = Tool { program: "busybox", package: "busybox-static" };
+/// Unpacks a kernel's modules.
+pub(crate) const XZ: Tool = Tool { program: "xz", package: "xz-utils" };
+/// The keys that vouch for Debian's packages.
+pub(crate) const DEBIAN_KEYS: Tool = Tool {
+    program: "/usr/share/keyrings/debian-archive-keyring.gpg",
+    package: "debian-archive-keyring",
+};
 /// Says whether systemd takes a unit.
 pub(crate) const SYSTEMD_ANALYZE: Tool = Tool { program: "systemd-analyze", package: "systemd" };
 /// Gives a host a wall clock of its own.

@@ -12,6 +12,7 @@ mod flamegraph;
 mod fuzz;
 mod hooks;
 mod install;
+mod kernels;
 mod miri;
 mod paths;
 mod process;
@@ -63,6 +64,11 @@ enum Task {
     Dist(dist::Args),
     /// Load older plugins into a newer host, and the reverse.
     PluginVersions(versions::Args),
+    /// Serve on other kernels, each in an emulated machine: what it offers, what is chosen, every answer.
+    Kernels(kernels::Args),
+    /// Inside such a machine: start the host and check it.
+    #[command(hide = true)]
+    Guest,
     /// Measure which lines the tests reach.
     Coverage(coverage::Args),
     /// Check dependencies against deny.toml: advisories, licences, sources.
@@ -91,6 +97,8 @@ fn main() -> ExitCode {
         Task::Soak(args) => soak::soak(&args),
         Task::Dist(args) => dist::run(&args),
         Task::PluginVersions(args) => versions::run(&args),
+        Task::Kernels(args) => kernels::kernels(&args),
+        Task::Guest => kernels::guest::guest(),
         Task::Flamegraph(args) => flamegraph::run(&args),
     };
     match outcome {
