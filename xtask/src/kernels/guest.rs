@@ -4,6 +4,7 @@
 //! What must always be true: the last line begins with [`VERDICT`] and counts what passed and failed; a
 //! check that cannot be made is a failure. Called by the RAM disk's first program.
 
+use super::ktls;
 use crate::Failure;
 use crate::process::Guard;
 use std::fs::File;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 pub(super) const VERDICT: &str = "guest: ";
 /// Where the RAM disk keeps the release build.
 const APP: &str = "/app";
+/// Where it keeps the kernel's modules.
+const MODULES: &str = "/modules";
 /// The host's log.
 const LOG: &str = "/tmp/host.log";
 const RESP: u16 = 6379;
@@ -49,6 +52,16 @@ const CHECKS: [Check; 7] = [
     ("metrics tell what was sent without a copy", metrics),
 ];
 
+/// What is asked of kernel TLS, which the host does not use; see docs/operations.md.
+const KERNEL_TLS: [Check; 6] = [
+    ("the modules load", || ktls::load_modules(MODULES).map(|()| String::new())),
+    ("1 MiB passes through every suite", ktls::suites),
+    ("sends have their flags judged", ktls::flags),
+    ("a close_notify is seen", ktls::close_notify),
+    ("a second key is judged", ktls::second_key),
+    ("ends are compared", ktls::endings),
+];
+
 /// Serves, checks, counts.
 pub(crate) fn guest() -> Result<(), Failure> {
     let (mut passed, mut failed) = (0, 0);
@@ -75,6 +88,9 @@ pub(crate) fn guest() -> Result<(), Failure> {
             count(round, claim, check());
         }
         count(round, "a drain lets replies end and exits with 0", drain(host));
+    }
+    for (claim, check) in KERNEL_TLS {
+        count("kernel TLS", claim, check());
     }
     println!("{VERDICT}{passed} passed, {failed} failed");
     if failed == 0 { Ok(()) } else { Err(format!("{failed} checks failed")) }

@@ -15,6 +15,17 @@ use std::time::Duration;
 pub(super) const SUITES: [&str; 3] = ["bookworm", "bookworm-backports", "trixie-backports"];
 /// The package that depends on the newest image of a suite.
 const NEWEST: &str = "linux-image-cloud-amd64";
+/// The folders whose modules are taken, and what their names contain.
+const MODULES: [(&str, &[&str]); 2] = [
+    ("/net/tls/", &["tls"]),
+    (
+        "/crypto/",
+        &[
+            "aes", "gcm", "ghash", "gf128", "ctr", "chacha", "poly1305", "cryptd", "simd", "seqiv",
+            "geniv", "rng",
+        ],
+    ),
+];
 /// What a kernel's files may be spread over.
 const PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
 /// Packages of one kernel at most.
@@ -32,24 +43,25 @@ pub(super) struct Image {
     pub(super) release: String,
     /// The compressed kernel.
     pub(super) vmlinuz: PathBuf,
-    /// Kernel TLS.
-    pub(super) tls: PathBuf,
+    /// Kernel TLS, and the ciphers that it asks for.
+    pub(super) modules: Vec<PathBuf>,
 }
 
 /// The newest kernel of a suite, from the archive unless it is here.
 pub(super) fn get(suite: &str, refresh: bool) -> Result<Image, Failure> {
     let home = home(suite);
     let stamp = home.join("release.txt");
-    let image = |release: String| Image {
+    let image = |release: String, modules| Image {
         vmlinuz: home.join("vmlinuz"),
-        tls: home.join("tls.ko"),
+        modules,
         home: home.clone(),
         release,
     };
-    if let Ok(release) = fs::read_to_string(&stamp)
+    let folder = home.join("modules");
+    if let (Ok(release), Ok(modules)) = (fs::read_to_string(&stamp), files(&folder))
         && !refresh
     {
-        return Ok(image(release));
+        return Ok(image(release, modules));
     }
     let apt = Apt::new(&home, suite).map_err(|error| format!("{}: {error}", home.display()))?;
     must("apt-get update", &mut apt.command("apt-get", &["update"]), APT_LIMIT)?;
@@ -59,7 +71,8 @@ pub(super) fn get(suite: &str, refresh: bool) -> Result<Image, Failure> {
     must("apt-get download", &mut download, APT_LIMIT)?;
     let release = unpack(&apt.downloads, &home)?;
     fs::write(&stamp, &release).map_err(|error| format!("{}: {error}", stamp.display()))?;
-    Ok(image(release))
+    let modules = files(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(image(release, modules))
 }
 
 /// apt with folders of its own.
@@ -140,7 +153,7 @@ fn parts(control: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Takes the kernel and its TLS module out of the packages; the kernel's release.
+/// Takes the kernel and its modules for TLS out of the packages; the kernel's release.
 fn unpack(packages: &Path, home: &Path) -> Result<String, Failure> {
     let io = |error: std::io::Error| format!("{}: {error}", home.display());
     let root = packages.join("root");
@@ -165,17 +178,35 @@ fn unpack(packages: &Path, home: &Path) -> Result<String, Failure> {
     }
     let release = release.trim_start_matches('-').to_owned();
     fs::copy(vmlinuz, home.join("vmlinuz")).map_err(io)?;
-    let (tls, packed) = named("tls.ko").ok_or("the packages hold no tls.ko".to_owned())?;
-    fs::copy(tls, home.join(format!("tls.ko{packed}"))).map_err(io)?;
-    if packed == ".xz" {
-        let mut xz = Command::new("xz");
-        xz.args(["--decompress", "--force"]).arg(home.join("tls.ko.xz"));
-        must("xz", &mut xz, UNPACK_LIMIT)?;
-    } else if !packed.is_empty() {
-        return Err(format!("tls.ko{packed}: cannot unpack a module of this kind"));
+    let modules = home.join("modules");
+    if modules.exists() {
+        fs::remove_dir_all(&modules).map_err(io)?;
+    }
+    fs::create_dir_all(&modules).map_err(io)?;
+    for module in all.iter().filter(|path| is_wanted(path)) {
+        let name = module.file_name().ok_or("a module without a name".to_owned())?;
+        fs::copy(module, modules.join(name)).map_err(io)?;
+        if module.extension().is_some_and(|kind| kind == "xz") {
+            let mut xz = Command::new("xz");
+            xz.args(["--decompress", "--force"]).arg(modules.join(name));
+            must("xz", &mut xz, UNPACK_LIMIT)?;
+        }
+    }
+    if !modules.join("tls.ko").is_file() {
+        return Err("the packages hold no tls.ko, or none that can be unpacked here".to_owned());
     }
     fs::remove_dir_all(packages).map_err(io)?;
     Ok(release)
+}
+
+/// Whether a file is a module that kernel TLS may ask for.
+fn is_wanted(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.contains(".ko")
+        && MODULES.iter().any(|(folder, parts)| {
+            text.contains(folder) && parts.iter().any(|part| name.contains(part))
+        })
 }
 
 /// All files below a folder; links are not followed.

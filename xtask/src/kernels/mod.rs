@@ -1,8 +1,8 @@
 //! `cargo xtask kernels`: serve on other kernels than the one this runs on.
 //!
 //! ```text
-//!  Debian's archive ─► images: vmlinuz, tls.ko ─┐
-//!  release build ─► ramdisk: host, plugins, us ─┴─► machine: emulated ─► guest: requests, checks
+//!  Debian's archive ─► images: vmlinuz, modules ─┐
+//!  release build ─► ramdisk: host, plugins, us ──┴─► machine: emulated ─► guest: requests, checks
 //! ```
 //! Each kernel is started under qemu without hardware virtualisation, from a RAM disk that holds the
 //! release build; nothing of this machine is changed but for the packages of qemu and busybox. What must
@@ -11,6 +11,7 @@
 
 pub(crate) mod guest;
 mod images;
+mod ktls;
 mod machine;
 mod ramdisk;
 

@@ -26,7 +26,6 @@ $b mount -t sysfs sys /sys
 $b mount -t devtmpfs dev /dev
 $b mount -t tmpfs tmp /tmp
 $b ip link set lo up
-$b insmod /app/tls.ko
 ulimit -n 65536
 /app/xtask guest
 $b poweroff -f
@@ -55,7 +54,10 @@ pub(super) fn write(to: &Path, image: &Image) -> Result<(), Failure> {
         for folder in ["proc", "sys", "dev", "tmp"] {
             archive.folder(folder)?;
         }
-        archive.file("app/tls.ko", &image.tls)?;
+        for module in &image.modules {
+            let name = module.file_name().unwrap_or_default().to_string_lossy();
+            archive.file(&format!("modules/{name}"), module)?;
+        }
         for (from, to) in &programs {
             archive.file(to, from)?;
         }
