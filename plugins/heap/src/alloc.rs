@@ -1,5 +1,5 @@
 //! Memory for items, tables and queues: an arena of jemalloc that belongs to one
-//! store, with a thread cache for each worker.
+//! store, with a thread cache for each worker, and before it a [`Shelf`].
 //!
 //! Every block is charged by its size class, which is what the allocator takes
 //! for it. A block is freed with the size it was asked for. Under Miri, and with
@@ -67,6 +67,8 @@ pub(crate) use system::{Arena, Cache};
 #[cfg(not(any(miri, feature = "system-alloc")))]
 mod jemalloc {
     use super::{LINE, NonNull, Slab};
+    use crate::shelf::{Kept, Shelf};
+    use std::cell::RefCell;
     use std::ffi::{CString, c_int, c_void};
     use std::ptr;
     use tikv_jemalloc_sys as je;
@@ -160,11 +162,12 @@ mod jemalloc {
             of("small") + of("large")
         }
 
-        /// A worker's way into the arena.
-        pub(crate) fn cache(&self) -> Cache {
+        /// A worker's way into the arena, with at most so many bytes on its shelf.
+        pub(crate) fn cache(&self, shelf_bytes_max: usize) -> Cache {
             let arena = je::MALLOCX_ARENA(self.index as usize);
             match control::<u32>("tcache.create", None) {
                 Some(tcache) => Cache {
+                    shelf: RefCell::new(Shelf::new(shelf_bytes_max)),
                     tcache: Some(tcache),
                     alloc_flags: arena | je::MALLOCX_TCACHE(tcache as usize),
                     free_flags: je::MALLOCX_TCACHE(tcache as usize),
@@ -176,6 +179,7 @@ mod jemalloc {
         /// A way into the arena that keeps nothing.
         pub(crate) fn no_cache(&self) -> Cache {
             Cache {
+                shelf: RefCell::new(Shelf::new(0)),
                 tcache: None,
                 alloc_flags: je::MALLOCX_ARENA(self.index as usize) | je::MALLOCX_TCACHE_NONE,
                 free_flags: je::MALLOCX_TCACHE_NONE,
@@ -222,6 +226,7 @@ mod jemalloc {
     /// One worker's way to allocate.
     #[derive(Debug)]
     pub(crate) struct Cache {
+        shelf: RefCell<Shelf>,
         tcache: Option<u32>,
         alloc_flags: c_int,
         free_flags: c_int,
@@ -231,6 +236,9 @@ mod jemalloc {
         /// A block of `len` bytes, aligned to [`super::BLOCK_ALIGN`].
         #[inline]
         pub(crate) fn alloc(&self, len: usize) -> Option<NonNull<u8>> {
+            if let Some(block) = self.shelf.borrow_mut().take(len) {
+                return Some(block);
+            }
             // SAFETY: at least 16 bytes; the flags name a live arena and our cache.
             NonNull::new(unsafe { je::mallocx(len.max(16), self.alloc_flags) }.cast())
         }
@@ -248,8 +256,26 @@ mod jemalloc {
         /// The block came from this arena with this `len` and is used no more.
         #[inline]
         pub(crate) unsafe fn free(&self, block: NonNull<u8>, len: usize) {
+            let mut shelf = self.shelf.borrow_mut();
+            match shelf.keep(block, len) {
+                Kept::Here => return,
+                Kept::Full => self.clear(&mut shelf),
+                Kept::Never => {}
+            }
+            // SAFETY: the caller's promise.
+            unsafe { self.give_back(block, len) };
+        }
+
+        /// # Safety
+        /// As for [`Cache::free`].
+        unsafe fn give_back(&self, block: NonNull<u8>, len: usize) {
             // SAFETY: the caller's promise.
             unsafe { je::sdallocx(block.as_ptr().cast(), len.max(16), self.free_flags) }
+        }
+
+        fn clear(&self, shelf: &mut Shelf) {
+            // SAFETY: each was freed by its owner, with a length of this class.
+            shelf.drain(|block, len| unsafe { self.give_back(block, len) });
         }
 
         /// Takes a block of [`Cache::alloc_lines`] back.
@@ -266,6 +292,7 @@ mod jemalloc {
     impl Cache {
         /// Gives what it keeps back to the arena.
         pub(crate) fn flush(&self) {
+            self.clear(&mut self.shelf.borrow_mut());
             if let Some(tcache) = self.tcache {
                 let _only_kept = command("tcache.flush", Some(tcache));
             }
@@ -274,6 +301,7 @@ mod jemalloc {
 
     impl Drop for Cache {
         fn drop(&mut self) {
+            self.clear(&mut self.shelf.borrow_mut());
             if let Some(tcache) = self.tcache {
                 let _flushed = command("tcache.destroy", Some(tcache));
             }
@@ -346,11 +374,11 @@ mod system {
         pub(crate) fn allocated_bytes(&self) -> u64 {
             self.used.load(Ordering::Relaxed)
         }
-        pub(crate) fn cache(&self) -> Cache {
-            Cache { used: Arc::clone(&self.used) }
+        pub(crate) fn cache(&self, _shelf_bytes_max: usize) -> Cache {
+            self.no_cache()
         }
         pub(crate) fn no_cache(&self) -> Cache {
-            self.cache()
+            Cache { used: Arc::clone(&self.used) }
         }
         pub(crate) fn slabs(
             &self,

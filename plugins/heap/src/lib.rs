@@ -29,6 +29,7 @@ mod ring;
 mod scan;
 mod settings;
 mod shard;
+mod shelf;
 mod stats;
 mod store;
 mod structures;

@@ -240,6 +240,10 @@ fn write(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     let mut shard = store.lock(store.shard_index(hash));
     let entry = shard.present(worker, hash, key);
     let before = entry.map(|(_, item)| item);
+    if let Some(item) = before.filter(|_| op.code() == OpCode::STORE) {
+        // Nearly always it is replaced, after its successor was written.
+        shard.prefetch_place(item);
+    }
     let old = before.map(|item| view_of(item, step));
     let mut reads =
         matches!(op.code(), OpCode::GET | OpCode::MODIFY) && !op.raw().opts.has(Opts::NO_TOUCH);

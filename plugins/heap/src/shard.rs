@@ -152,6 +152,13 @@ impl Locked<'_> {
         Some((slot, item))
     }
 
+    /// Asks for the queue's entry of an item that is about to be replaced.
+    #[inline]
+    pub(crate) fn prefetch_place(&self, item: ItemRef) {
+        let place = item.place();
+        self.inner.rings[Ring::queue_of(place)].prefetch(place);
+    }
+
     /// The entry of an item that may have left.
     pub(crate) fn slot_of(&self, hash: KeyHash, item: ItemRef) -> Option<Slot> {
         self.inner.table?.find(hash, |other| other == item).map(|(slot, _)| slot)

@@ -35,6 +35,10 @@ const SHARDS_MAX: usize = 1 << 16;
 const SHARD_BYTES: u64 = 1 << 20;
 /// Steps of an age stamp in which as much as the whole heap is pushed.
 const AGES_PER_HEAP: u64 = 4096;
+/// Most bytes of blocks that a worker keeps for its next items: more than one sweep frees.
+const SHELF_BYTES_MAX: u64 = 512 << 10;
+/// And all workers' together are at most such a part of the heap.
+const SHELF_PART: u64 = 64;
 /// Largest step in which a worker adds to the sum.
 const QUANTUM_MAX: i64 = 64 << 10;
 
@@ -51,6 +55,13 @@ pub(crate) struct Plan {
     pub(crate) defrag: bool,
     /// When small structures become large ones.
     pub(crate) limits: structs::Limits,
+}
+
+impl Plan {
+    /// Most bytes on the shelf of one worker.
+    pub(crate) fn shelf_bytes_max(&self) -> usize {
+        SHELF_BYTES_MAX.min(self.heap_size / SHELF_PART / self.workers as u64) as usize
+    }
 }
 
 /// The memory limit and what is charged against it.

@@ -116,7 +116,7 @@ impl Worker {
             rng: Some(structs::Rng::new(store.plan.seed.wrapping_add(id as u64))),
             guards: 0,
             upkeep: crate::upkeep::Cursor::default(),
-            cache: store.arena.cache(),
+            cache: store.arena.cache(store.plan.shelf_bytes_max()),
         }
     }
 
