@@ -14,11 +14,12 @@ const LEAF_LEN: usize = 128;
 /// Children of an inner node.
 const INNER_LEN: usize = 64;
 
-/// One member: its score, and its place in the table.
+/// One member: its score, its place in the table, and its mark: four of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Key {
     pub(crate) score: f64,
     pub(crate) at: u32,
+    pub(crate) mark: u32,
 }
 
 #[derive(Debug)]
@@ -396,6 +397,20 @@ impl Tree {
         set(&mut self.root, way, place);
     }
 
+    /// Gives every key the mark that its place has now.
+    pub(crate) fn remark(&mut self, mark: &impl Fn(u32) -> u32) {
+        fn set(node: &mut Node, mark: &impl Fn(u32) -> u32) {
+            match node {
+                Node::Leaf(keys) => keys.iter_mut().for_each(|key| key.mark = mark(key.at)),
+                Node::Inner(children) => children.iter_mut().for_each(|child| {
+                    child.first.mark = mark(child.first.at);
+                    set(&mut child.node, mark);
+                }),
+            }
+        }
+        set(&mut self.root, mark);
+    }
+
     /// The leaf that holds a position below `len()`, and the position in it.
     fn leaf_at(&self, mut at: usize) -> (&[Key], usize) {
         let mut node = &self.root;
@@ -474,7 +489,7 @@ mod tests {
                 let at = rng.below(model.len() as u64 + 1) as usize;
                 let at = if seed == 0 { model.len() } else { at };
                 if model.is_empty() || rng.below(100) < if grows { 80 } else { 15 } {
-                    let key = Key { score: f64::from(step), at: step };
+                    let key = Key { score: f64::from(step), at: step, mark: 0 };
                     tree.insert(at, key);
                     model.insert(at, key);
                 } else {
@@ -520,7 +535,7 @@ mod tests {
                 let grows = step < 18_000;
                 if model.is_empty() || rng.below(100) < if grows { 80 } else { 15 } {
                     let at = rng.next() as u32;
-                    let key = Key { score: rng.below(scores) as f64, at };
+                    let key = Key { score: rng.below(scores) as f64, at, mark: 0 };
                     let rank = model.partition_point(|other| order(other, &key));
                     assert_eq!(tree.partition(|other| order(other, &key)), rank);
                     tree.insert_at(&mut Behind(|other: &Key| order(other, &key)), key);
@@ -548,7 +563,7 @@ mod tests {
     fn a_partition_counts_what_is_before() {
         let mut tree = Tree::new();
         for i in 0..5000 {
-            tree.insert(i, Key { score: (i / 3) as f64, at: i as u32 });
+            tree.insert(i, Key { score: (i / 3) as f64, at: i as u32, mark: 0 });
         }
         for limit in [0.0, 0.5, 1.0, 700.0, 1666.0, 5000.0] {
             let want = (0..5000).filter(|i| ((i / 3) as f64) < limit).count();

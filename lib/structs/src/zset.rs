@@ -2,18 +2,16 @@
 //!
 //! ```text
 //!   small   one buffer: member, score (8 bytes), .. in order
-//!   large   a table of members with their scores, and a tree of (score, place
-//!           in the table) in order
+//!   large   a table of members with their scores, and a tree in order: `large`
 //! ```
-//! Always true: both halves of a large one hold the same members, and the tree
-//! names the place where the table has each. A removal moves the table's last
-//! entry; the tree is told.
+//! Always true: no score is NaN, and a small one has few and short members.
+
+mod large;
 
 use std::cmp::Ordering;
 
+use self::large::Large;
 use crate::packed::Packed;
-use crate::table::Table;
-use crate::tree::{Behind, Exactly, Key, Tree};
 use crate::{Limits, Rng, mem};
 
 /// A sorted set.
@@ -28,12 +26,6 @@ enum Repr {
     Large(Box<Large>),
 }
 
-#[derive(Clone, Debug)]
-struct Large {
-    table: Table<f64>,
-    tree: Tree,
-}
-
 fn score_of(bytes: &[u8]) -> f64 {
     bytes.try_into().map_or(0.0, f64::from_le_bytes)
 }
@@ -41,64 +33,6 @@ fn score_of(bytes: &[u8]) -> f64 {
 /// How a member compares with another: `-0` equals `0`, NaN is never kept.
 fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
     a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then_with(|| a.1.cmp(b.1))
-}
-
-impl Large {
-    /// Whether a key is before a member of this score.
-    #[inline]
-    fn is_before(table: &Table<f64>, key: &Key, score: f64, member: &[u8]) -> bool {
-        key.score < score || key.score == score && table.key(key.at) < member
-    }
-
-    /// The rank of the member at a place.
-    fn rank(&self, at: u32) -> usize {
-        let (score, member) = (*self.table.with(at), self.table.key(at));
-        let before = |key: &Key| Self::is_before(&self.table, key, score, member);
-        self.tree.rank(&mut Exactly(Key { score, at }, before))
-    }
-
-    fn insert(&mut self, member: &[u8], score: f64) {
-        let at = self.table.insert(member, b"", score);
-        self.link(member, Key { score, at });
-    }
-
-    /// Sets the score of a member that the table has at a place, or has not.
-    fn set(&mut self, found: Option<u32>, member: &[u8], score: f64) {
-        match found {
-            None => self.insert(member, score),
-            Some(at) if *self.table.with(at) != score => {
-                self.unlink(at);
-                *self.table.with_mut(at) = score;
-                self.link(member, Key { score, at });
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// Puts a member of the table into the tree.
-    fn link(&mut self, member: &[u8], key: Key) {
-        let before = |other: &Key| Self::is_before(&self.table, other, key.score, member);
-        self.tree.insert_at(&mut Behind(before), key);
-    }
-
-    /// Takes the member at a place out of the tree.
-    fn unlink(&mut self, at: u32) {
-        let (score, member) = (*self.table.with(at), self.table.key(at));
-        let before = |key: &Key| Self::is_before(&self.table, key, score, member);
-        self.tree.remove_at(&mut Exactly(Key { score, at }, before));
-    }
-
-    /// Removes a member from the table that the tree has no more.
-    fn forget(&mut self, at: u32) {
-        let last = self.table.len() as u32 - 1;
-        if at != last {
-            // Before the table moves it: its key is read at its old place.
-            let (score, member) = (*self.table.with(last), self.table.key(last));
-            let before = |key: &Key| Self::is_before(&self.table, key, score, member);
-            self.tree.set_place(&mut Exactly(Key { score, at: last }, before), at);
-        }
-        self.table.remove(at);
-    }
 }
 
 /// The end of a range of members.
@@ -384,11 +318,16 @@ impl ZSet {
     }
 
     fn turn_to_large(&mut self) {
-        let mut large = Large { table: Table::new(), tree: Tree::new() };
-        self.visit(0, usize::MAX, false, |member, score| {
-            let at = large.table.insert(member, b"", score);
-            large.tree.insert(large.tree.len(), Key { score, at });
-        });
+        let large = match &self.repr {
+            Repr::Packed(packed) => {
+                let mut entries = packed.iter();
+                let members: Vec<_> =
+                    std::iter::from_fn(|| Some((entries.next()?, score_of(entries.next()?))))
+                        .collect();
+                Large::of(&members)
+            }
+            Repr::Large(_) => return,
+        };
         self.repr = Repr::Large(Box::new(large));
     }
 }
