@@ -31,6 +31,7 @@ pub mod decimal;
 mod env;
 mod error;
 mod export;
+mod few;
 mod item;
 mod log;
 pub mod metadata;

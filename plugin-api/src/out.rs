@@ -103,7 +103,7 @@ impl<'s> Out<'s> {
             let at = self.sink.buf.add(self.sink.len);
             at.cast::<[u8; 8]>().write_unaligned(head);
             let at = at.add(head_len);
-            std::ptr::copy_nonoverlapping(body.as_ptr(), at, body.len());
+            crate::few::copy(body.as_ptr(), at, body.len());
             at.add(body.len()).cast::<[u8; 2]>().write_unaligned(*b"\r\n");
         }
         self.sink.len += head_len + body.len() + 2;

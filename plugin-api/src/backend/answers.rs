@@ -14,6 +14,7 @@
 use crate::abi::op::{ItemView, item_bits, item_kind};
 use crate::abi::status::Status;
 use crate::abi::structure::{RawElement, StructOp};
+use crate::few;
 use crate::item::ItemKind;
 use crate::op::Op;
 use crate::structure::{Element, StructCall};
@@ -68,9 +69,14 @@ impl Answers {
             _ => self.more_bytes(bytes.len()),
         };
         let at = chunk.len();
-        chunk.extend_from_slice(bytes);
-        // SAFETY: `at` is within the chunk.
-        unsafe { chunk.as_ptr().add(at) }
+        // SAFETY: the chunk has room for the bytes behind `at`; they are no part of
+        // it, and are all written before they count.
+        unsafe {
+            let to = chunk.as_mut_ptr().add(at);
+            few::copy(bytes.as_ptr(), to, bytes.len());
+            chunk.set_len(at + bytes.len());
+            to
+        }
     }
 
     #[cold]
@@ -85,7 +91,14 @@ impl Answers {
     #[inline]
     fn push(&mut self, element: RawElement, start: &mut usize) {
         match self.elements.last_mut() {
-            Some(chunk) if chunk.len() < chunk.capacity() => chunk.push(element),
+            Some(chunk) if chunk.len() < chunk.capacity() => {
+                let at = chunk.len();
+                // SAFETY: there is room for one behind the last.
+                unsafe {
+                    chunk.as_mut_ptr().add(at).write(element);
+                    chunk.set_len(at + 1);
+                }
+            }
             _ => self.more_elements(start).push(element),
         }
     }
