@@ -58,8 +58,29 @@ impl Sink for Out<'_> {
 /// The header of a bulk string of at most four digits' length, and how long it is.
 #[inline]
 fn short_header(n: usize) -> ([u8; 8], usize) {
+    match HEADERS.get(n) {
+        Some(head) => (*head, if n < 10 { 4 } else { 5 }),
+        None => long_header(n),
+    }
+}
+
+/// The headers of the shortest bulk strings: those of names and small values.
+static HEADERS: [[u8; 8]; 100] = {
+    let mut all = [[0; 8]; 100];
+    let mut n = 0;
+    while n < all.len() {
+        all[n] = long_header(n).0;
+        n += 1;
+    }
+    all
+};
+
+#[inline]
+const fn long_header(n: usize) -> ([u8; 8], usize) {
     debug_assert!(n <= 9999);
-    let digit = |n: usize| b'0' + (n % 10) as u8;
+    const fn digit(n: usize) -> u8 {
+        b'0' + (n % 10) as u8
+    }
     let [a, b, c, d] = [digit(n / 1000), digit(n / 100), digit(n / 10), digit(n)];
     if n < 10 {
         ([b'$', d, b'\r', b'\n', 0, 0, 0, 0], 4)
@@ -305,6 +326,14 @@ impl<'s, S: Sink + ?Sized> Writer<'s, S> {
         match self.version {
             Version::Resp2 => self.bulk(text.as_bytes()),
             Version::Resp3 => self.line(",", &text),
+        }
+    }
+
+    /// A floating point number by its digits; RESP2 gets a bulk string.
+    pub fn double_text(&mut self, digits: &str) {
+        match self.version {
+            Version::Resp2 => self.bulk(digits.as_bytes()),
+            Version::Resp3 => self.line(",", digits),
         }
     }
 
