@@ -239,6 +239,40 @@ def test_exec_with_structures_is_one_step_on_every_worker(server):
             pass
 
 
+def test_a_geo_search_sees_one_state_of_its_key(server):
+    """Two members travel together, far away and back: whoever looks around one finds the other."""
+    r = client(server)
+    r.flushall()
+    homes = [(13.361389, 38.115556), (-122.27652, 37.805186), (151.2, -33.86)]
+    crowd = [value for n in range(300) for value in (0.01 * n, 0.01 * n, f"other{n}")]
+    r.geoadd("g", crowd)
+    r.geoadd("g", [*homes[0], "a", *homes[0], "b"])
+    failures, stop = [], threading.Event()
+
+    def travel():
+        mine = client(server)
+        for n in range(1500):
+            lon, lat = homes[n % len(homes)]
+            mine.geoadd("g", [lon, lat, "a", lon, lat, "b"])
+        stop.set()
+
+    def look():
+        mine = client(server)
+        while not stop.is_set() and not failures:
+            found = mine.geosearch("g", member="a", radius=500, unit="km", sort="ASC")
+            if found != ["a", "b"]:
+                failures.append(found)
+
+    threads = [threading.Thread(target=travel)] + [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+    assert stop.is_set() and not failures, failures[:3]
+    assert r.geosearchstore("near", "g", member="a", radius=500, unit="km") == 2
+    assert r.zrange("near", 0, -1) == ["a", "b"] and r.geodist("near", "a", "b") == 0
+
+
 def test_redis_benchmark_runs_over_the_structure_commands(server):
     import subprocess
 

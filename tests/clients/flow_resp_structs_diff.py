@@ -9,6 +9,7 @@ import re
 import sys
 
 from flow_resp_diff import Redis, compare
+from geo_commands import GEO
 
 HOST = {"heap": "128MiB", "threads": 1, "plugins": ("resp",), "backend": "heap"}
 
@@ -26,7 +27,7 @@ DIFFERENT = [
 ]
 
 # Commands whose elements have no order.
-UNORDERED = rb"^(?i:smembers|sinter|sunion|sdiff|hgetall|hkeys|hvals|keys|spop|srandmember|hrandfield|sscan|hscan)\b"
+UNORDERED = rb"^(?i:command info|smembers|sinter|sunion|sdiff|hgetall|hkeys|hvals|keys|spop|srandmember|hrandfield|sscan|hscan)\b"
 
 SCRIPTS = r"""
 HSET h a 1 b 2 | HSET h a 3 c 4 | HGET h a | HGET h x | HGET nokey a | HLEN h | HLEN nokey | HEXISTS h a | HEXISTS h x
@@ -151,8 +152,16 @@ def in_order(reply):
     return head + b"\r\n" + b"".join(sorted(in_order(part) for part in parts))
 
 
+def shortest(reply):
+    """Scores with the fewest digits that read back the same, as since Redis 7.2."""
+    number = rb"(-?\d+\.\d+(?:e[-+]?\d+)?)\r\n"
+    return re.sub(rb"(?:\$\d+\r\n|,)" + number, lambda found: b"<%r>" % float(found[1]), reply)
+
+
 def normal(command, reply):
     text = b" ".join(command)
+    if text == b"ZRANGE d 0 -1 WITHSCORES":
+        reply = shortest(reply)
     if any(re.search(pattern, text) for pattern, _why in DIFFERENT):
         return b"<different on purpose>"
     return in_order(reply) if re.search(UNORDERED, text) else reply
@@ -160,12 +169,12 @@ def normal(command, reply):
 
 def test_replies_are_those_of_redis_byte_for_byte(server):
     with Redis() as redis:
-        assert compare(redis.port, server.resp_port, SCRIPTS, normal) == 0
+        assert compare(redis.port, server.resp_port, SCRIPTS + GEO, normal) == 0
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 4 and sys.argv[1] == "--ports":
-        sys.exit(1 if compare(int(sys.argv[2]), int(sys.argv[3]), SCRIPTS, normal) else 0)
+        sys.exit(1 if compare(int(sys.argv[2]), int(sys.argv[3]), SCRIPTS + GEO, normal) else 0)
     from crucible import run
 
     run(__file__, globals())

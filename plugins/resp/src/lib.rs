@@ -6,7 +6,8 @@
 //! ```
 //! [`frame`] cuts bytes into commands, [`table`] knows every command, [`gate`] stops what the
 //! connection's mode forbids, [`exec`] says what the store has to do, [`reply`] answers, [`hub`] is
-//! what all workers share, [`value`] computes on bytes, [`structs`] serves hashes, lists and sets.
+//! what all workers share, [`value`] computes on bytes, [`geo`] on places, [`structs`] serves hashes,
+//! lists and sets.
 //! `requests`, `answers` and `events` lead a connection through these rooms. This file is the wiring.
 #![deny(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod events;
 pub mod exec;
 pub mod frame;
 pub mod gate;
+pub mod geo;
 pub mod glob;
 pub mod hub;
 pub mod names;

@@ -322,6 +322,12 @@ impl Resp {
                 | Cmd::Pfmerge
                 | Cmd::Sort
                 | Cmd::SortRo
+                | Cmd::Georadius
+                | Cmd::GeoradiusRo
+                | Cmd::Georadiusbymember
+                | Cmd::GeoradiusbymemberRo
+                | Cmd::Geosearch
+                | Cmd::Geosearchstore
         );
         // A command that was refused has its one reply already.
         accepted && (waits || in_steps)

@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::structs::blocking::Blocked;
+use crate::structs::geo::Told;
+use crate::structs::geosearch::Search;
 use crate::structs::sort::Sorting;
 use crate::structs::{Missing, Scan, Shape};
 use crate::table::Cmd;
@@ -201,6 +203,10 @@ pub enum Ticket {
     Block(Box<Blocked>),
     /// A round of SORT.
     Sort(Box<Sorting>),
+    /// What is told of the places of members.
+    Geo(Told),
+    /// A round of a geo search.
+    Search(Box<Search>),
 }
 
 /// What MSETNX and MSETEX need to go on.
@@ -238,6 +244,7 @@ impl Ticket {
                 | Ticket::Copied
                 | Ticket::Block(_)
                 | Ticket::Sort(_)
+                | Ticket::Search(_)
         )
     }
 }

@@ -188,6 +188,8 @@ fn answer_more<'a>(
         Ticket::Walk(scan) => structs::answer_scan(cx, &scan, &ops[0], w),
         Ticket::Block(blocked) => return structs::blocking::go_on(cx, blocked, ops, w),
         Ticket::Sort(sorting) => structs::sort::go_on(cx, *sorting, ops, w),
+        Ticket::Geo(told) => structs::geo::answer(cx, told, &ops[0], w),
+        Ticket::Search(search) => structs::geosearch::go_on(cx, *search, ops, w),
         ticket @ (Ticket::SetAllCheck(_)
         | Ticket::SetAllDone(_)
         | Ticket::SetAllUndone

@@ -484,6 +484,14 @@ pub fn key_positions(command: Cmd, args: &[&[u8]]) -> Vec<usize> {
             at.extend(named.filter(|at| *at >= 2).map(|at| at + 1));
             return at;
         }
+        Cmd::Georadius | Cmd::Georadiusbymember => {
+            let named = describe::key_words(command).iter().filter_map(|(word, from)| {
+                let names = |arg: &&[u8]| arg.eq_ignore_ascii_case(word.as_bytes());
+                let at = from + args.get(*from..)?.iter().position(names)?;
+                (at + 1 < args.len()).then_some(at + 1)
+            });
+            return std::iter::once(1).chain(named).collect();
+        }
         _ => {}
     }
     let keys = match args.get(1).and_then(|name| spec.sub(name)) {

@@ -7,14 +7,18 @@
 //!                                                                            the reply's shape
 //!  BLPOP & co ──> blocking: the same operation, tried again when the key got elements
 //!  SORT ──> sort: rounds of operations around the pure part in `sorting`
+//!  GEOSEARCH & co ──> geosearch: the same around `georequest` and [`crate::geo`]
 //! ```
-//! Every command is one atomic step for all of its keys, except SORT. Numbers and options are
+//! Every command is one atomic step for all of its keys, except SORT and geo searches. Numbers and options are
 //! judged here, before the store is asked; where Redis looks at the key first, a *guarded* error
 //! does the same: it is answered only when the key is of the right kind.
 
 pub mod blocking;
 pub mod bounds;
 pub mod direct;
+pub mod geo;
+mod georequest;
+pub mod geosearch;
 mod hash;
 mod list;
 mod set;
@@ -194,6 +198,7 @@ pub fn push<'a>(command: Cmd, args: Args<'a, '_>, q: Ops<'_, 'a>) -> Pushed {
         (_, Group::Hash) => hash::push(command, args, q),
         (_, Group::List) => list::push(command, args, q),
         (_, Group::Set) => set::push(command, args, q),
+        (_, Group::Geo) => geo::push(command, args, q),
         _ => zset::push(command, args, q),
     }
 }

@@ -133,6 +133,15 @@ fn tips(command: Cmd) -> &'static [&'static str] {
     }
 }
 
+/// Words that a key stands behind, wherever they are from a position on.
+pub fn key_words(command: Cmd) -> &'static [(&'static str, usize)] {
+    match command {
+        Cmd::Georadius => &[("STORE", 6), ("STOREDIST", 6)],
+        Cmd::Georadiusbymember => &[("STORE", 5), ("STOREDIST", 5)],
+        _ => &[],
+    }
+}
+
 /// Key specifications: uses and ranges, each `(uses, first, last, step)`.
 fn key_specs(command: Cmd) -> Vec<(u16, Keys)> {
     use key_use::{ACCESS, DELETE, INSERT, OW, RO, RW, UPDATE};
@@ -142,6 +151,7 @@ fn key_specs(command: Cmd) -> Vec<(u16, Keys)> {
         Cmd::Rename => vec![(RW | ACCESS | DELETE, one(1)), (OW | UPDATE, one(2))],
         Cmd::Renamenx => vec![(RW | ACCESS | DELETE, one(1)), (OW | INSERT, one(2))],
         Cmd::Bitop => vec![(OW | UPDATE, one(2)), (RO | ACCESS, Keys::of(3, -1, 1))],
+        Cmd::Geosearchstore => vec![(OW | UPDATE, one(1)), (RO | ACCESS, one(2))],
         _ if command.spec().keys == Keys::NONE => Vec::new(),
         _ => vec![(command.spec().key_use, command.spec().keys)],
     }
@@ -173,6 +183,7 @@ pub fn uses_at(command: Cmd, args: &[&[u8]], position: usize) -> u16 {
         Cmd::Set => return RW | ACCESS | UPDATE,
         Cmd::Bitfield if has(b"set") || has(b"incrby") => return RW | ACCESS | UPDATE,
         Cmd::Bitfield => return RO | ACCESS,
+        Cmd::Georadius | Cmd::Georadiusbymember if position > 1 => return OW | UPDATE,
         _ => {}
     }
     let argc = args.len();
@@ -180,8 +191,12 @@ pub fn uses_at(command: Cmd, args: &[&[u8]], position: usize) -> u16 {
     key_specs(command).iter().find(covers).map_or(command.spec().key_use, |(uses, _)| *uses)
 }
 
-fn write_key_specs<S: Sink + ?Sized>(w: &mut Writer<'_, S>, specs: &[(u16, Keys)]) {
-    w.set(specs.len());
+fn write_key_specs<S: Sink + ?Sized>(
+    w: &mut Writer<'_, S>,
+    specs: &[(u16, Keys)],
+    words: &[(&str, usize)],
+) {
+    w.set(specs.len() + words.len());
     for (uses, keys) in specs {
         w.map(3);
         w.bulk(b"flags");
@@ -194,20 +209,41 @@ fn write_key_specs<S: Sink + ?Sized>(w: &mut Writer<'_, S>, specs: &[(u16, Keys)
         w.map(1);
         w.bulk(b"index");
         w.int(i64::from(keys.first));
-        w.bulk(b"find_keys");
+        // Relative to the first key, unless it counts from the end.
+        let last = if keys.last < 0 { keys.last } else { keys.last - keys.first };
+        write_range(w, last, keys.step);
+    }
+    for (word, from) in words {
+        w.map(3);
+        w.bulk(b"flags");
+        write_uses(w, key_use::OW | key_use::UPDATE);
+        w.bulk(b"begin_search");
         w.map(2);
         w.bulk(b"type");
-        w.bulk(b"range");
+        w.bulk(b"keyword");
         w.bulk(b"spec");
-        w.map(3);
-        w.bulk(b"lastkey");
-        // Relative to the first key, unless it counts from the end.
-        w.int(i64::from(if keys.last < 0 { keys.last } else { keys.last - keys.first }));
-        w.bulk(b"keystep");
-        w.int(i64::from(keys.step));
-        w.bulk(b"limit");
-        w.int(0);
+        w.map(2);
+        w.bulk(b"keyword");
+        w.bulk(word.as_bytes());
+        w.bulk(b"startfrom");
+        w.int(*from as i64);
+        write_range(w, 0, 1);
     }
+}
+
+fn write_range<S: Sink + ?Sized>(w: &mut Writer<'_, S>, last: i8, step: i8) {
+    w.bulk(b"find_keys");
+    w.map(2);
+    w.bulk(b"type");
+    w.bulk(b"range");
+    w.bulk(b"spec");
+    w.map(3);
+    w.bulk(b"lastkey");
+    w.int(i64::from(last));
+    w.bulk(b"keystep");
+    w.int(i64::from(step));
+    w.bulk(b"limit");
+    w.int(0);
 }
 
 fn write_facts<S: Sink + ?Sized>(
@@ -239,7 +275,7 @@ pub fn write_info<S: Sink + ?Sized>(w: &mut Writer<'_, S>, command: Cmd) {
     for tip in tips(command) {
         w.bulk(tip.as_bytes());
     }
-    write_key_specs(w, &key_specs(command));
+    write_key_specs(w, &key_specs(command), key_words(command));
     // Redis says "no subcommands" as an empty set.
     if spec.subs.is_empty() {
         w.set(0)
@@ -265,7 +301,7 @@ pub fn write_sub_info<S: Sink + ?Sized>(w: &mut Writer<'_, S>, spec: &Spec, sub:
         Keys::NONE => Vec::new(),
         keys => vec![(key_use::RO, keys)],
     };
-    write_key_specs(w, &specs);
+    write_key_specs(w, &specs, &[]);
     w.set(0);
 }
 

@@ -284,16 +284,16 @@ commands! {
     Zunion "zunion" -3, R|MV, NO, RO|ACC, SortedSet, "6.2.0", Structure(SortedSet), "numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]", "Members that any sorted set has", &[];
     Zunionstore "zunionstore" -4, W|OOM|MV, K1, OW|UPD, SortedSet, "2.0.0", Structure(SortedSet), "destination numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX]", "Stores what ZUNION gives", &[];
     // geo
-    Geoadd "geoadd" -5, W|OOM, K1, RW|UPD, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
-    Geodist "geodist" -4, R, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
-    Geohash "geohash" -2, R, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
-    Geopos "geopos" -2, R, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
-    Georadius "georadius" -6, W|OOM|MV, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
-    GeoradiusRo "georadius_ro" -6, R, K1, RO|ACC, Geo, "3.2.10", Absent("geo commands are not served"), "", "", &[];
-    Georadiusbymember "georadiusbymember" -5, W|OOM|MV, K1, RO|ACC, Geo, "3.2.0", Absent("geo commands are not served"), "", "", &[];
-    GeoradiusbymemberRo "georadiusbymember_ro" -5, R, K1, RO|ACC, Geo, "3.2.10", Absent("geo commands are not served"), "", "", &[];
-    Geosearch "geosearch" -7, R, K1, RO|ACC, Geo, "6.2.0", Absent("geo commands are not served"), "", "", &[];
-    Geosearchstore "geosearchstore" -8, W|OOM, Keys::of(1, 2, 1), OW|UPD, Geo, "6.2.0", Absent("geo commands are not served"), "", "", &[];
+    Geoadd "geoadd" -5, W|OOM, K1, RW|UPD, Geo, "3.2.0", Structure(SortedSet), "key [NX|XX] [CH] longitude latitude member [longitude latitude member ...]", "Adds members at places, or moves them", &[];
+    Geodist "geodist" -4, R, K1, RO|ACC, Geo, "3.2.0", Structure(SortedSet), "key member1 member2 [M|KM|FT|MI]", "How far two members are apart", &[];
+    Geohash "geohash" -2, R, K1, RO|ACC, Geo, "3.2.0", Structure(SortedSet), "key [member [member ...]]", "The public geohashes of members", &[];
+    Geopos "geopos" -2, R, K1, RO|ACC, Geo, "3.2.0", Structure(SortedSet), "key [member [member ...]]", "Longitude and latitude of members", &[];
+    Georadius "georadius" -6, W|OOM|MV|ISO, K1, RO|ACC, Geo, "3.2.0", Structure(SortedSet), "key longitude latitude radius (M|KM|FT|MI) [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC|DESC] [STORE destination|STOREDIST destination]", "Members around a place; may store them", &[];
+    GeoradiusRo "georadius_ro" -6, R, K1, RO|ACC, Geo, "3.2.10", Structure(SortedSet), "key longitude latitude radius (M|KM|FT|MI) [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC|DESC]", "Members around a place", &[];
+    Georadiusbymember "georadiusbymember" -5, W|OOM|MV|ISO, K1, RO|ACC, Geo, "3.2.0", Structure(SortedSet), "key member radius (M|KM|FT|MI) [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC|DESC] [STORE destination|STOREDIST destination]", "Members around another; may store them", &[];
+    GeoradiusbymemberRo "georadiusbymember_ro" -5, R, K1, RO|ACC, Geo, "3.2.10", Structure(SortedSet), "key member radius (M|KM|FT|MI) [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC|DESC]", "Members around another", &[];
+    Geosearch "geosearch" -7, R, K1, RO|ACC, Geo, "6.2.0", Structure(SortedSet), "key (FROMMEMBER member|FROMLONLAT longitude latitude) (BYRADIUS radius (M|KM|FT|MI)|BYBOX width height (M|KM|FT|MI)) [ASC|DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]", "Members within a circle or a box", &[];
+    Geosearchstore "geosearchstore" -8, W|OOM|ISO, Keys::of(1, 2, 1), OW|UPD, Geo, "6.2.0", Structure(SortedSet), "destination source (FROMMEMBER member|FROMLONLAT longitude latitude) (BYRADIUS radius (M|KM|FT|MI)|BYBOX width height (M|KM|FT|MI)) [ASC|DESC] [COUNT count [ANY]] [STOREDIST]", "Stores what GEOSEARCH gives", &[];
     // hyperloglog
     Pfadd "pfadd" -2, W|OOM|F, K1, RW|INS, Hyperloglog, "2.8.9", Modify, "key [element [element ...]]", "Adds elements to a HyperLogLog", &[];
     Pfcount "pfcount" -2, R, KS, RW|ACC, Hyperloglog, "2.8.9", Modify, "key [key ...]", "About how many elements HyperLogLogs saw", &[];

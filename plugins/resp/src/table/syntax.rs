@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! sequence    = alternative { "|" alternative }
-//! alternative = { TOKEN | name | "[" sequence [ "..." ] "]" }
+//! alternative = { TOKEN | name | "[" sequence [ "..." ] "]" | "(" sequence ")" }
 //! ```
+//! What stands in brackets may be left out; parentheses only hold a choice together.
 //! A token with names behind it owns them; `key [key ...]` is one argument given many times.
 
 /// What kind of thing an argument is.
@@ -29,7 +30,13 @@ pub(super) struct Arg {
 
 /// Reads a row's syntax.
 pub(super) fn parse(syntax: &str) -> Vec<Arg> {
-    let spaced = syntax.replace('[', " [ ").replace(']', " ] ").replace('|', " | ");
+    let mut spaced = String::with_capacity(2 * syntax.len());
+    for c in syntax.chars() {
+        match c {
+            '[' | ']' | '(' | ')' | '|' => spaced.extend([' ', c, ' ']),
+            _ => spaced.push(c),
+        }
+    }
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut at = 0;
     sequence(&words, &mut at).0
@@ -38,7 +45,7 @@ pub(super) fn parse(syntax: &str) -> Vec<Arg> {
 /// Reads up to a closing bracket; also says whether it ended with dots.
 fn sequence(words: &[&str], at: &mut usize) -> (Vec<Arg>, bool) {
     let (mut alternatives, mut dots) = (vec![Vec::new()], false);
-    while *at < words.len() && words[*at] != "]" {
+    while *at < words.len() && !matches!(words[*at], "]" | ")") {
         let word = words[*at];
         *at += 1;
         let last = alternatives.last_mut().expect("never empty");
@@ -49,6 +56,11 @@ fn sequence(words: &[&str], at: &mut usize) -> (Vec<Arg>, bool) {
                 let (inner, many) = sequence(words, at);
                 *at += 1;
                 group(last, inner, many);
+            }
+            "(" => {
+                let (mut inner, _) = sequence(words, at);
+                *at += 1;
+                last.append(&mut inner);
             }
             _ if word.starts_with(|c: char| c.is_ascii_uppercase()) => {
                 let arg = token(word, words, at);
@@ -147,6 +159,7 @@ fn leaf(word: &str) -> Arg {
         "seconds" | "milliseconds" | "start" | "end" | "offset" | "increment" | "decrement"
         | "count" | "len" | "bit" | "ttl" | "frequency" | "numkeys" | "numreplicas" | "timeout"
         | "index" | "protover" | "cursor" | "client-id" | "slot" | "destination-db" => "integer",
+        "longitude" | "latitude" | "radius" | "width" | "height" => "double",
         "pattern" => "pattern",
         _ if word.starts_with("unix-time") => "unix-time",
         _ if word.starts_with(|c: char| c.is_ascii_uppercase()) => "pure-token",
@@ -192,6 +205,11 @@ mod tests {
             ("[message]", ":string?"),
             ("key [EX seconds|PERSIST]", ":key :one(EX:integer PERSIST:pure-token)?"),
             ("AND|OR destkey key [key ...]", ":one(AND:pure-token OR:pure-token) :key :key*"),
+            (
+                "key (A a|B b c) X x (M|KM) [Y]",
+                ":key :one(A:string B:all(:string :string)) X:string \
+                 :one(M:pure-token KM:pure-token) Y:pure-token?",
+            ),
             (
                 "key [start end [BYTE|BIT]]",
                 ":key :all(:integer :integer :one(BYTE:pure-token BIT:pure-token)?)?",
