@@ -9,7 +9,7 @@ use crate::exec::keys::subcommand;
 use crate::frame::{Args, Span};
 use crate::glob;
 use crate::number::parse_i64;
-use crate::table::{Cmd, Keys, describe, flag};
+use crate::table::{Cmd, Keys, describe, flag, key_specs};
 use crate::write::{Sink, Writer};
 
 /// Runs a command that carried its arguments.
@@ -485,7 +485,7 @@ pub fn key_positions(command: Cmd, args: &[&[u8]]) -> Vec<usize> {
             return at;
         }
         Cmd::Georadius | Cmd::Georadiusbymember => {
-            let named = describe::key_words(command).iter().filter_map(|(word, from)| {
+            let named = key_specs::key_words(command).iter().filter_map(|(word, from)| {
                 let names = |arg: &&[u8]| arg.eq_ignore_ascii_case(word.as_bytes());
                 let at = from + args.get(*from..)?.iter().position(names)?;
                 (at + 1 < args.len()).then_some(at + 1)
@@ -523,7 +523,7 @@ fn keys_of<S: Sink + ?Sized>(
         if with_flags {
             w.array(2);
             w.bulk(asked[at]);
-            describe::write_uses(w, describe::uses_at(command, asked, at));
+            key_specs::write_uses(w, key_specs::uses_at(command, asked, at));
         } else {
             w.bulk(asked[at]);
         }

@@ -5,6 +5,7 @@
 //! machine words, in a table that the compiler lays out.
 
 pub mod describe;
+pub mod key_specs;
 mod rows;
 mod subs;
 mod syntax;
