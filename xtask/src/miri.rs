@@ -39,10 +39,31 @@ const PARTS: &[Part] = &[
             "duel::",
             "the_small_queue_comes_down",
             "each_key_has_one_watcher",
+            // Arithmetic over a million numbers, likewise.
+            "times_before_the_segment_are_kept_to_a_64th",
+            "codes_rise_with_time_and_stay_in_range",
             // Tables of many thousands of keys; what they do is done in small by the others.
             "a_table_fills_above_its_limit",
             "a_packed_table_is_the_same_table",
             "the_last_evicted_keys_are_remembered",
+        ],
+    },
+    Part {
+        // The store as its users call it, on heaps of a mebibyte.
+        package: "cache-core",
+        targets: &["--test", "basics"],
+        skip: &[
+            // They fill heaps to evict from them; the address sanitizer runs them.
+            "a_miss_is_counted",
+            "the_table_grows",
+            "every_policy_keeps",
+            "expired_memory",
+            "a_pass_visits",
+            "a_reservation_survives_churn",
+            "values_larger_than_a_segment",
+            "flush_empties",
+            "a_retained_value",
+            "get_many",
         ],
     },
 ];
