@@ -12,6 +12,7 @@
 use core::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crucible_plugin_api::abi::tables::{BackendVt_Ref, Command, ProtocolVt_Ref};
@@ -24,7 +25,8 @@ use abi_stable::std_types::{ROption, RStr, RString};
 use crate::loader::Loaded;
 use crate::services::{Core, host_api};
 
-/// Who takes longer to be made is named in the log: until then nobody is served.
+/// Who takes longer to be made is named in the log, again whenever that time has doubled: until
+/// then nobody is served.
 const SLOW_START: Duration = Duration::from_secs(1);
 
 /// A plugin refused to be made.
@@ -221,14 +223,33 @@ impl StoreInstance {
     }
 }
 
-/// Makes an instance of a plugin; one that takes long is named.
+/// Makes an instance of a plugin; one that takes long is named meanwhile, and when it is made.
 fn timed(plugin: &Loaded, make: impl FnOnce() -> Status) -> Status {
+    let name = plugin.metadata.name.as_str();
     let begun = Instant::now();
-    let status = make();
+    let (made, is_made) = mpsc::channel::<()>();
+    let status = std::thread::scope(|scope| {
+        let watch = move || {
+            let mut patience = SLOW_START;
+            while is_made.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                let waited_ms = begun.elapsed().as_millis() as u64;
+                tracing::warn!(plugin = name, waited_ms, "a plugin has not started yet");
+                patience *= 2;
+            }
+        };
+        // Without a thread nobody says so meanwhile; the plugin starts all the same.
+        let _ = std::thread::Builder::new().name("start".into()).spawn_scoped(scope, watch);
+        let status = make();
+        drop(made);
+        status
+    });
     let took = begun.elapsed();
     if took >= SLOW_START {
-        let (plugin, took_ms) = (plugin.metadata.name.as_str(), took.as_millis() as u64);
-        tracing::warn!(plugin, took_ms, "a plugin was slow to start");
+        tracing::warn!(
+            plugin = name,
+            took_ms = took.as_millis() as u64,
+            "a plugin was slow to start"
+        );
     }
     status
 }

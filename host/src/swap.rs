@@ -11,12 +11,12 @@
 //! on SIGHUP and by `POST /plugins/reload`.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::config::Plugins;
 use crate::instances::ProtocolInstance;
-use crate::loader::{Loader, Origin, Stamp};
+use crate::loader::{Loaded, Loader, Origin, Stamp};
 use crate::services::{Mail, lock};
 use crate::worker::Crew;
 
@@ -25,6 +25,9 @@ pub const LOADS_MAX: usize = 32;
 
 /// Longest wait for the workers: one that is stuck in a plugin does not answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest wait for a new build to start: the old one serves meanwhile, and goes on if it does not.
+const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// What swaps need to know, and how many there were.
 #[derive(Debug)]
@@ -190,9 +193,7 @@ fn one(
             after.name
         ));
     }
-    let store = (old.store, &*crew.stores[old.store]);
-    let made = ProtocolInstance::make(&crew.core, plugin, &old.settings, store, &old.place);
-    let mut made = made.map_err(|e| e.to_string())?;
+    let mut made = make(crew, old, plugin)?;
     made.written.clone_from(&old.written);
     let swap = Arc::new(Swap {
         instance: Arc::new(made),
@@ -223,4 +224,34 @@ fn one(
         to: swap.instance.plugin.metadata.version.clone(),
         listeners: swap.listeners.iter().map(name).collect(),
     })
+}
+
+/// Makes an instance of the new build, on a thread of its own: one that does not come to an end
+/// holds up nothing but that thread.
+fn make(
+    crew: &Arc<Crew>,
+    old: &ProtocolInstance,
+    plugin: Loaded,
+) -> Result<ProtocolInstance, String> {
+    let name = plugin.metadata.name.clone();
+    let (core, store, at) = (crew.core.clone(), crew.stores[old.store].clone(), old.store);
+    let (settings, place) = (old.settings.clone(), old.place.clone());
+    let (tell, told) = mpsc::channel();
+    let work = move || {
+        let made = ProtocolInstance::make(&core, plugin, &settings, (at, &store), &place);
+        // Nobody waits any more: the swap was given up.
+        if let Err(mpsc::SendError(Ok(late))) = tell.send(made) {
+            late.destroy();
+        }
+    };
+    std::thread::Builder::new()
+        .name("swap".into())
+        .spawn(work)
+        .map_err(|e| format!("no thread to start {name} on: {e}"))?;
+    match told.recv_timeout(START_LIMIT) {
+        Ok(made) => made.map_err(|e| e.to_string()),
+        Err(_) => {
+            Err(format!("{name} did not start within {START_LIMIT:?}; the build before it goes on"))
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::serving::args;
-use crate::support::{Host, fixtures, plugins, run};
+use crate::support::{Host, command, fixtures, plugins, run};
 
 /// A copy of libping.so with some bytes replaced by as many others.
 pub(crate) fn patched(dir: &tempfile::TempDir, name: &str, changes: &[(&[u8], &[u8])]) -> PathBuf {
@@ -219,15 +219,63 @@ fn a_refusal_that_panics_closes_the_connection_all_the_same() {
 #[test]
 fn a_plugin_that_is_slow_to_start_is_waited_for_and_named() {
     let dir = tempfile::tempdir().unwrap();
-    let path = with_settings(&dir, "slow_create_ms = 1100", "");
-    let host = Host::start(&["--config", path.to_str().unwrap()]);
+    let gate = dir.path().join("gate");
+    let path = with_settings(&dir, &format!("starts_with = {gate:?}"), "");
+    let host = Host::launch(command(&["--config", path.to_str().unwrap()]));
+    for _ in 0..2 {
+        assert!(host.wait_for("a plugin has not started yet").contains("plugin=\"hostile\""));
+    }
     // Its listener opens when it is made and not before.
+    let opened = |log: &[String]| log.iter().any(|line| line.contains("listening"));
+    assert!(!opened(&host.all_lines()));
+    std::fs::write(&gate, "").unwrap();
+    let host = host.ready();
     let log = host.all_lines();
-    let place = |words: &str| log.iter().position(|line| line.contains(words));
-    let slow = place("a plugin was slow to start").unwrap_or_else(|| panic!("{log:#?}"));
+    let slow = log.iter().position(|line| line.contains("a plugin was slow to start"));
+    let slow = slow.unwrap_or_else(|| panic!("{log:#?}"));
     assert!(log[slow].contains("plugin=\"hostile\""), "{}", log[slow]);
-    assert!(Some(slow) < place("listening"), "{log:#?}");
+    assert!(!opened(&log[..slow]) && opened(&log[slow..]), "{log:#?}");
     host.connect(0).expect("hello\n").ask("PING\n", "PONG\n");
+    host.stop();
+}
+
+#[test]
+fn a_new_build_that_does_not_start_is_given_up_and_the_old_one_goes_on() {
+    plugins();
+    let dir = tempfile::tempdir().unwrap();
+    let gate = dir.path().join("gate");
+    let served = dir.path().join("libhostile.so");
+    let install = || {
+        let fresh = dir.path().join("fresh");
+        std::fs::copy(fixtures().join("libhostile.so"), &fresh).unwrap();
+        std::fs::rename(&fresh, &served).unwrap();
+    };
+    install();
+    std::fs::write(&gate, "").unwrap();
+    let path = with_settings(&dir, &format!("starts_with = {gate:?}"), "");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let ours = fixtures().join("libhostile.so").display().to_string();
+    std::fs::write(&path, text.replace(&ours, &served.display().to_string())).unwrap();
+    let host = Host::start(&["--config", path.to_str().unwrap(), "--admin", "127.0.0.1:0"]);
+    let admin = crate::admin::address(&host);
+    let reload = || crate::support::http(&admin, "POST", "/plugins/reload", "", "");
+    let mut old = host.connect(0);
+    old.expect("hello\n").ask("PING\n", "PONG\n");
+
+    install();
+    std::fs::remove_file(&gate).unwrap();
+    let (status, text) = reload();
+    assert_eq!(status, 409, "{text}");
+    assert!(text.contains("hostile did not start within"), "{text}");
+    old.ask("PING\n", "PONG\n");
+    host.connect(0).expect("hello\n").ask("PING\n", "PONG\n");
+
+    // The next reload does not wait for the one that was given up.
+    std::fs::write(&gate, "").unwrap();
+    let (status, text) = reload();
+    assert_eq!(status, 200, "{text}");
+    host.connect(0).expect("hello\n").ask("PING\n", "PONG\n");
+    drop(old);
     host.stop();
 }
 

@@ -71,7 +71,12 @@ impl Host {
         Self::start_command(command(args))
     }
 
-    pub(crate) fn start_command(mut command: Command) -> Self {
+    pub(crate) fn start_command(command: Command) -> Self {
+        Self::launch(command).ready()
+    }
+
+    /// Starts the program and waits for nothing.
+    pub(crate) fn launch(mut command: Command) -> Self {
         plugins();
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
@@ -83,16 +88,20 @@ impl Host {
                 }
             }
         });
-        let mut host = Self { child, lines, log: Mutex::default(), addresses: Vec::new() };
-        host.wait_for("ready ");
-        let log = host.log.lock().unwrap();
+        Self { child, lines, log: Mutex::default(), addresses: Vec::new() }
+    }
+
+    /// Waits until it is ready, and notes where it listens.
+    pub(crate) fn ready(mut self) -> Self {
+        self.wait_for("ready ");
+        let log = self.log.lock().unwrap();
         let listening = log.iter().filter_map(|line| {
             let rest = line.split("listening protocol=").nth(1)?;
             Some(rest.split("address=").nth(1)?.split(' ').next()?.to_owned())
         });
-        host.addresses = listening.collect();
+        self.addresses = listening.collect();
         drop(log);
-        host
+        self
     }
 
     /// Waits for a line of the log that contains these words, and gives it.
