@@ -63,7 +63,9 @@ pub(super) fn get(suite: &str, refresh: bool) -> Result<Image, Failure> {
     {
         return Ok(image(release, modules));
     }
-    let apt = Apt::new(&home, suite).map_err(|error| format!("{}: {error}", home.display()))?;
+    let archive = archive()?;
+    let apt =
+        Apt::new(&home, &archive, suite).map_err(|error| format!("{}: {error}", home.display()))?;
     must("apt-get update", &mut apt.command("apt-get", &["update"]), APT_LIMIT)?;
     let packages = apt.packages()?;
     let mut download = apt.command("apt-get", &["download"]);
@@ -75,6 +77,16 @@ pub(super) fn get(suite: &str, refresh: bool) -> Result<Image, Failure> {
     Ok(image(release, modules))
 }
 
+/// Where this machine's own packages of Debian come from.
+fn archive() -> Result<String, Failure> {
+    let mut command = Command::new("apt-get");
+    command.args(["indextargets", "--format", "$(REPO_URI)"]);
+    command.args(["Created-By: Packages", "Label: Debian"]);
+    let said = must("apt-get indextargets", &mut command, APT_LIMIT)?;
+    let first = said.lines.into_iter().find(|line| !line.is_empty());
+    first.ok_or("apt knows no archive of Debian; name one in its sources and update".to_owned())
+}
+
 /// apt with folders of its own.
 struct Apt {
     sources: PathBuf,
@@ -83,7 +95,7 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(home: &Path, suite: &str) -> std::io::Result<Self> {
+    fn new(home: &Path, archive: &str, suite: &str) -> std::io::Result<Self> {
         let state = home.join("apt");
         let downloads = home.join("packages");
         for folder in [&state, &downloads] {
@@ -98,10 +110,7 @@ impl Apt {
         fs::write(state.join("status"), "")?;
         let sources = state.join("sources.list");
         let keys = install::DEBIAN_KEYS.program;
-        fs::write(
-            &sources,
-            format!("deb [signed-by={keys}] http://deb.debian.org/debian {suite} main\n"),
-        )?;
+        fs::write(&sources, format!("deb [signed-by={keys}] {archive} {suite} main\n"))?;
         Ok(Self { sources, state, downloads })
     }
 
