@@ -243,6 +243,16 @@ mod jemalloc {
             NonNull::new(unsafe { je::mallocx(len.max(16), self.alloc_flags) }.cast())
         }
 
+        /// Asks for the lines of the block that an item of `len` bytes will get, when
+        /// so many others come before it.
+        #[inline]
+        pub(crate) fn prefetch(&self, len: usize, others: usize) {
+            if let Some(block) = self.shelf.borrow().peek(len, others) {
+                cache_core::prefetch::line(block.as_ptr());
+                cache_core::prefetch::line(block.as_ptr().wrapping_add(64));
+            }
+        }
+
         /// Zeroed bytes, aligned to a line.
         pub(crate) fn alloc_lines(&self, len: usize) -> Option<NonNull<u8>> {
             let flags = self.alloc_flags | je::MALLOCX_ZERO | je::MALLOCX_ALIGN(LINE);
@@ -399,6 +409,7 @@ mod system {
 
     impl Cache {
         pub(crate) fn flush(&self) {}
+        pub(crate) fn prefetch(&self, _len: usize, _others: usize) {}
 
         fn take(&self, len: usize, block: *mut u8) -> Option<NonNull<u8>> {
             self.used.fetch_add(len as u64, Ordering::Relaxed);

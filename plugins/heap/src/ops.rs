@@ -38,7 +38,8 @@ pub(crate) fn run(store: &Store, worker: &mut Worker, batch: &mut Batch<'_, '_>)
         hashes.clear();
         hashes.extend(batch[start..end].iter().map(|op| store.hasher.hash(op.key())));
         if end - start > 1 {
-            prefetch(store, &hashes);
+            prefetch(store, worker, &hashes);
+            prefetch_stores(store, worker, &batch[start..end]);
         }
         for (i, hash) in (start..end).zip(&hashes) {
             if batch[i].code() == OpCode::STRUCT {
@@ -51,8 +52,8 @@ pub(crate) fn run(store: &Store, worker: &mut Worker, batch: &mut Batch<'_, '_>)
     worker.hashes = hashes;
 }
 
-/// Fetches shards, then buckets, then items.
-fn prefetch(store: &Store, hashes: &[KeyHash]) {
+/// Fetches shards, then buckets, then items, which it notes.
+fn prefetch(store: &Store, worker: &mut Worker, hashes: &[KeyHash]) {
     for hash in hashes {
         store.shard_of(*hash).prefetch();
     }
@@ -61,13 +62,33 @@ fn prefetch(store: &Store, hashes: &[KeyHash]) {
             table.prefetch(*hash);
         }
     }
+    worker.ahead.clear();
     for hash in hashes {
-        if let Some(table) = store.shard_of(*hash).table() {
+        let index = store.shard_index(*hash);
+        if let Some(table) = store.shards()[index].table() {
             // The first entry with the tag is the key's, nearly always.
-            let _only_to_fetch = table.find(*hash, |item| {
+            let found = table.find(*hash, |item| {
                 item.prefetch();
                 true
             });
+            worker.ahead.extend(found.map(|(_, item)| (index, item)));
+        }
+    }
+}
+
+/// Fetches what stores will write beside the bucket: the blocks of their items, and
+/// the queues' entries of those that they replace. A store that waits for either
+/// makes the next operation wait, too, when it takes its shard.
+fn prefetch_stores(store: &Store, worker: &Worker, ops: &[Op<'_>]) {
+    let stores = ops.iter().filter(|op| op.code() == OpCode::STORE);
+    let mut count = 0;
+    for op in stores {
+        worker.cache.prefetch(shape_of_store(op).bytes(), count);
+        count += 1;
+    }
+    if count > ops.len() / 2 {
+        for (index, item) in &worker.ahead {
+            store.shards()[*index].prefetch_place(*item);
         }
     }
 }
@@ -228,11 +249,8 @@ fn write(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     if key.len() > KEY_LEN_MAX || val.len() as u64 > store.plan.value_len_max {
         return op.set_status(Status::TOO_LARGE);
     }
-    if op.code() == OpCode::STORE {
-        let shape = shape_of(key.len(), val.len(), op.raw().flags, 0, op.raw().expires_at_ms, 0);
-        if !room_for(store, worker, shape.bytes()) {
-            return op.set_status(Status::NO_MEMORY);
-        }
+    if op.code() == OpCode::STORE && !room_for(store, worker, shape_of_store(op).bytes()) {
+        return op.set_status(Status::NO_MEMORY);
     }
     let step = worker.access_step();
     let was_expired = op.code() == OpCode::GET
@@ -377,6 +395,12 @@ fn answer(op: &mut Op<'_>, status: Status, shown: &Shown, done: &Result<Done, St
         // SAFETY: see the header.
         unsafe { op.set_view(if hides { without_value(view) } else { view }) };
     }
+}
+
+/// What the item of a plain store looks like, nearly always.
+fn shape_of_store(op: &Op<'_>) -> Shape {
+    let raw = op.raw();
+    shape_of(op.key().len(), op.val().len(), raw.flags, 0, raw.expires_at_ms, 0)
 }
 
 pub(crate) fn shape_of(

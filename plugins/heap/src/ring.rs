@@ -170,10 +170,13 @@ impl Ring {
         item.set_place(self.queue | (self.first.wrapping_add(offset) & NUMBER));
     }
 
-    /// Asks for the entry of a place ahead of use.
+    /// Asks for the entry of a place ahead of use, if it is one of this ring still.
     #[inline]
     pub(crate) fn prefetch(&self, place: u32) {
-        cache_core::prefetch::line(self.entry(self.position(self.offset_of(place))).cast());
+        let offset = (place & NUMBER).wrapping_sub(self.first) & NUMBER;
+        if offset < self.len {
+            cache_core::prefetch::line(self.entry(self.position(offset)).cast());
+        }
     }
 
     /// Puts an item in the place of another, with the other's age.

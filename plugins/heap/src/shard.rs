@@ -83,6 +83,15 @@ impl Shard {
         cache_core::prefetch::line(std::ptr::from_ref(self).cast());
     }
 
+    /// Asks for the queue's entry of an item that may have left, unless the shard is
+    /// held by somebody.
+    #[inline]
+    pub(crate) fn prefetch_place(&self, item: ItemRef) {
+        if let Ok(inner) = self.inner.try_lock() {
+            inner.prefetch_place(item);
+        }
+    }
+
     /// When its first deadline is to be looked at.
     pub(crate) fn due_ms(&self) -> u64 {
         self.due_ms.load(Ordering::Relaxed)
@@ -108,6 +117,12 @@ impl Inner {
         self.bytes = [0; 2];
         self.items = 0;
         self.table.take()
+    }
+
+    #[inline]
+    fn prefetch_place(&self, item: ItemRef) {
+        let place = item.place();
+        self.rings[Ring::queue_of(place)].prefetch(place);
     }
 
     fn own_bytes(&self) -> i64 {
@@ -155,8 +170,7 @@ impl Locked<'_> {
     /// Asks for the queue's entry of an item that is about to be replaced.
     #[inline]
     pub(crate) fn prefetch_place(&self, item: ItemRef) {
-        let place = item.place();
-        self.inner.rings[Ring::queue_of(place)].prefetch(place);
+        self.inner.prefetch_place(item);
     }
 
     /// The entry of an item that may have left.

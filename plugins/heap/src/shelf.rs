@@ -86,6 +86,16 @@ impl Shelf {
         Some(block)
     }
 
+    /// The block that the taker after `others` will get.
+    #[inline]
+    pub(crate) fn peek(&self, len: usize, others: usize) -> Option<NonNull<u8>> {
+        if len > LEN_MAX {
+            return None;
+        }
+        let row = &self.rows[row_of(len)];
+        row.get(row.len().checked_sub(others + 1)?).copied()
+    }
+
     /// Takes a block of `len` bytes, that nobody uses any more, if it can.
     #[inline]
     pub(crate) fn keep(&mut self, block: NonNull<u8>, len: usize) -> Kept {
@@ -137,6 +147,8 @@ mod tests {
         assert_eq!(shelf.keep(block(4), 70), Kept::Here);
         assert_eq!(shelf.keep(block(5), LEN_MAX + 1), Kept::Never);
         assert_eq!((shelf.take(113), shelf.take(96)), (None, None));
+        let next = [0, 1, 2].map(|others| shelf.peek(97, others));
+        assert_eq!(next, [Some(block(2)), Some(block(1)), None]);
         assert_eq!(shelf.take(97), Some(block(2)), "the last that was kept");
         let mut rest = Vec::new();
         shelf.drain(|block, len| rest.push((block, len)));

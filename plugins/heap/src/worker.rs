@@ -76,6 +76,8 @@ pub struct Worker {
     events: Vec<(KeyEventKind, Box<[u8]>)>,
     tells: [bool; 2],
     pub(crate) hashes: Vec<KeyHash>,
+    /// Items that the operations ahead will find, with their shards.
+    pub(crate) ahead: Vec<(usize, ItemRef)>,
     /// Reservations, by token.
     pub(crate) bodies: HashMap<u64, ItemRef>,
     pub(crate) last_token: u64,
@@ -111,6 +113,7 @@ impl Worker {
             events: Vec::new(),
             tells: [false; 2],
             hashes: Vec::new(),
+            ahead: Vec::new(),
             bodies: HashMap::new(),
             last_token: 0,
             rng: Some(structs::Rng::new(store.plan.seed.wrapping_add(id as u64))),
