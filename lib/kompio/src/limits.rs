@@ -113,7 +113,8 @@ pub const DESCRIPTORS_RESERVED: usize = 64;
 /// Cross-thread notifications delivered in one sweep; the rest waits for the next.
 pub const NOTIFICATIONS_PER_SWEEP_MAX: usize = 1024;
 
-/// How long an ending worker waits for zero-copy notifications before it leaks their memory.
+/// How long a worker waits for zero-copy notifications after a drain's deadline, or when told to stop,
+/// before it leaks their memory.
 pub const ZERO_COPY_EXIT_WAIT_MS: u64 = 2000;
 
 const _: () = assert!(OUTPUT_LOW_WATER_BYTES_DEFAULT < OUTPUT_HIGH_WATER_BYTES_DEFAULT);

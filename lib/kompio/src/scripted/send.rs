@@ -7,11 +7,15 @@
 //! Memory lent to fills and sends is a static or a box that the test keeps until the operation ended.
 #![allow(unsafe_code)]
 
+use std::time::Duration;
+
 use crate::buffers::Buffers;
 use crate::handler::CloseReason;
 use crate::kernel::{Cqe, Op};
+use crate::limits;
 use crate::out::SendPart;
 use crate::scripted::{Rig, Seen};
+use crate::shared::Shutdown;
 use crate::token::{ConnToken, Kind, Tag};
 
 static LARGE: [u8; 32 * 1024] = [b'L'; 32 * 1024];
@@ -289,6 +293,50 @@ fn a_late_notification_after_the_close_releases_once() {
     rig.turn();
     assert_eq!(rig.released(), [7]);
     assert!(!rig.ctx().is_congested(next));
+}
+
+/// A drain in which everything was handed to the kernel, which still sends one reply from our memory.
+fn draining_with_a_reply_on_its_way() -> (Rig, Tag) {
+    let mut rig = Rig::new();
+    let conn = rig.accept();
+    queue_large(&mut rig, conn, 7);
+    rig.turn();
+    let (op, tag) = zero_copy(&mut rig);
+    let len = Rig::sending(op).concat().len() as i32;
+    rig.worker.kernel.complete(tag, len, Cqe::MORE);
+    rig.turn();
+    rig.ctx().request_shutdown(Shutdown::Drain { deadline: Duration::from_secs(60) });
+    rig.turn();
+    let listening = Tag::new(Kind::Accept, 0, 0);
+    rig.take(listening);
+    rig.worker.kernel.complete(listening, -libc::ECANCELED, 0);
+    rig.turn();
+    rig.cancel_all(conn);
+    assert_eq!(rig.closed(conn), [CloseReason::Flushed]);
+    (rig, tag)
+}
+
+#[test]
+fn a_drain_lasts_until_a_slow_client_has_taken_what_is_sent_from_our_memory() {
+    let (mut rig, tag) = draining_with_a_reply_on_its_way();
+    rig.worker.kernel.now += Duration::from_secs(50);
+    assert!(rig.turn(), "the client may take its time");
+    rig.worker.kernel.complete(tag, 0, Cqe::NOTIFICATION);
+    assert!(!rig.turn(), "everything has ended");
+    assert_eq!(rig.released(), [7]);
+    let ended = rig.worker.ended();
+    assert_eq!((ended.cut, ended.leaked), (0, 0));
+}
+
+#[test]
+fn memory_that_the_kernel_keeps_past_a_drain_is_waited_for_a_little_and_then_left_to_it() {
+    let (mut rig, _never_notified) = draining_with_a_reply_on_its_way();
+    rig.worker.kernel.now += Duration::from_secs(90);
+    assert!(rig.turn(), "it may still come");
+    rig.worker.kernel.now += Duration::from_millis(limits::ZERO_COPY_EXIT_WAIT_MS);
+    assert!(!rig.turn());
+    assert_eq!(rig.released(), [], "the kernel may still read it");
+    assert_eq!(rig.worker.ended().leaked, 1);
 }
 
 #[test]

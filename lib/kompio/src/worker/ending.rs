@@ -73,10 +73,10 @@ impl<K: Kernel, H: EventHandler> Worker<K, H> {
             return false;
         }
         if self.ctx.zero_copies.waiting() > 0 {
-            let since = *self.stopped_at.get_or_insert(self.ctx.now);
+            // While the drain lasts, a client may be slow to take what the kernel still sends from
+            // our memory; its deadline ends this phase.
+            let Some(since) = self.stopped_at else { return false };
             let longest = Duration::from_millis(limits::ZERO_COPY_EXIT_WAIT_MS);
-            // The tick of this wait is the phase's own deadline.
-            self.phase = Phase::Stopping;
             return self.ctx.now.duration_since(since) >= longest;
         }
         true
