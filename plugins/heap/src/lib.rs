@@ -16,6 +16,7 @@
 #![deny(unsafe_code)]
 
 mod alloc;
+mod batch;
 mod counters;
 mod defrag;
 mod flush;
@@ -115,7 +116,7 @@ impl Backend for Heap {
     }
 
     fn execute(&self, worker: &mut Worker, batch: &mut Batch<'_, '_>) {
-        worker.within(&self.store, |worker| ops::run(&self.store, worker, batch));
+        worker.within(&self.store, |worker| batch::run(&self.store, worker, batch));
         worker.tell();
     }
 

@@ -15,85 +15,17 @@ use crate::index::Slot;
 use crate::item::{ACCESS_STEP_MS, ItemRef, KEY_LEN_MAX, Shape};
 use crate::shard::{Locked, NoMemory};
 use crate::store::Store;
-use crate::structures;
 use crate::worker::Worker;
 use cache_core::KeyHash;
 use crucible_plugin_api::abi::op::{
     BufMut, ItemView, action, idle, item_bits, item_kind, value_type,
 };
 use crucible_plugin_api::{
-    Batch, Body, BodyToken, Condition, Item, Modify, Op, OpCode, Opts, Status, semantics,
+    Body, BodyToken, Condition, Item, Modify, Op, OpCode, Opts, Status, semantics,
 };
 use std::num::NonZeroU64;
 
-/// Operations whose lines are fetched together.
-const GROUP: usize = 32;
-
-/// Runs a batch in order; fetches ahead what it will touch.
-pub(crate) fn run(store: &Store, worker: &mut Worker, batch: &mut Batch<'_, '_>) {
-    let count = batch.len();
-    let mut hashes = std::mem::take(&mut worker.hashes);
-    for start in (0..count).step_by(GROUP) {
-        let end = (start + GROUP).min(count);
-        hashes.clear();
-        hashes.extend(batch[start..end].iter().map(|op| store.hasher.hash(op.key())));
-        if end - start > 1 {
-            prefetch(store, worker, &hashes);
-            prefetch_stores(store, worker, &batch[start..end]);
-        }
-        for (i, hash) in (start..end).zip(&hashes) {
-            if batch[i].code() == OpCode::STRUCT {
-                batch.structure(i, |call, out| structures::run(store, worker, call, *hash, out));
-            } else {
-                run_one(store, worker, &mut batch[i], *hash);
-            }
-        }
-    }
-    worker.hashes = hashes;
-}
-
-/// Fetches shards, then buckets, then items, which it notes.
-fn prefetch(store: &Store, worker: &mut Worker, hashes: &[KeyHash]) {
-    for hash in hashes {
-        store.shard_of(*hash).prefetch();
-    }
-    for hash in hashes {
-        if let Some(table) = store.shard_of(*hash).table() {
-            table.prefetch(*hash);
-        }
-    }
-    worker.ahead.clear();
-    for hash in hashes {
-        let index = store.shard_index(*hash);
-        if let Some(table) = store.shards()[index].table() {
-            // The first entry with the tag is the key's, nearly always.
-            let found = table.find(*hash, |item| {
-                item.prefetch();
-                true
-            });
-            worker.ahead.extend(found.map(|(_, item)| (index, item)));
-        }
-    }
-}
-
-/// Fetches what stores will write beside the bucket: the blocks of their items, and
-/// the queues' entries of those that they replace. A store that waits for either
-/// makes the next operation wait, too, when it takes its shard.
-fn prefetch_stores(store: &Store, worker: &Worker, ops: &[Op<'_>]) {
-    let stores = ops.iter().filter(|op| op.code() == OpCode::STORE);
-    let mut count = 0;
-    for op in stores {
-        worker.cache.prefetch(shape_of_store(op).bytes(), count);
-        count += 1;
-    }
-    if count > ops.len() / 2 {
-        for (index, item) in &worker.ahead {
-            store.shards()[*index].prefetch_place(*item);
-        }
-    }
-}
-
-fn run_one(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
+pub(crate) fn run_one(store: &Store, worker: &mut Worker, op: &mut Op<'_>, hash: KeyHash) {
     match op.code() {
         OpCode::NOP => op.set_status(Status::OK),
         OpCode::GET | OpCode::META if !op.raw().opts.has(Opts::SET_EXPIRY) => {
@@ -398,7 +330,7 @@ fn answer(op: &mut Op<'_>, status: Status, shown: &Shown, done: &Result<Done, St
 }
 
 /// What the item of a plain store looks like, nearly always.
-fn shape_of_store(op: &Op<'_>) -> Shape {
+pub(crate) fn shape_of_store(op: &Op<'_>) -> Shape {
     let raw = op.raw();
     shape_of(op.key().len(), op.val().len(), raw.flags, 0, raw.expires_at_ms, 0)
 }
